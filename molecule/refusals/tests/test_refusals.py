@@ -1,0 +1,107 @@
+"""What cannot work fails with a message that names the cause, and the version that ran before still runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import testinfra
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """A copy of the example app, to break."""
+    place = tmp_path / "app"
+    shutil.copytree(PROJECT / "examples" / "app", place, ignore=shutil.ignore_patterns("__pycache__"))
+    return place
+
+
+@pytest.fixture
+def refused(play, converge_playbook, host_names, scenario_apps):
+    """Runs the site with a changed app; tells what it said, after it is sure that the old version serves on."""
+
+    def run(**changes) -> str:
+        hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+        before = [_version(host) for host in hosts]
+        app = {**copy.deepcopy(scenario_apps[0]), **changes}
+        done = play(converge_playbook, "--extra-vars", json.dumps({"fastapi_apps": [app]}))
+        assert done.status != 0, done.output
+        assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
+        assert [_version(host) for host in hosts] == before
+        return " ".join(done.output.split())
+
+    return run
+
+
+def _version(host) -> dict[str, str]:
+    """Which server answers, by its first process."""
+    pid = host.check_output("supervisorctl pid orders")
+    answer = json.loads(host.check_output("curl --silent --fail http://127.0.0.1:8000/version"))
+    return {"pid": pid, "version": answer["version"]}
+
+
+def test_wrong_module_path(refused) -> None:
+    assert "ModuleNotFoundError: No module named 'orders.mian'" in refused(app="orders.mian:app")
+
+
+def test_wrong_attribute(refused) -> None:
+    assert re.search(r"ap1\b", refused(app="orders.main:ap1"))
+
+
+def test_missing_dependency(refused, source) -> None:
+    (source / "orders" / "main.py").write_text("import sqlalchemy\n", encoding="utf-8")
+    assert "ModuleNotFoundError: No module named 'sqlalchemy'" in refused(source={"path": str(source)})
+
+
+def test_wrong_hash_in_the_lock(refused, source) -> None:
+    lock = source / "requirements.txt"
+    text = lock.read_text(encoding="utf-8")
+    start = text.index("\nfastapi==")
+    end = text.index("\n", text.index("# via", start))
+    wrong = re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, text[start:end])
+    lock.write_text(text[:start] + wrong + text[end:], encoding="utf-8")
+    said = refused(source={"path": str(source)})
+    assert "fastapi" in said
+    assert re.search(r"hash", said, flags=re.I)
+
+
+def test_port_in_use(refused, host_names) -> None:
+    for name in host_names:
+        host = testinfra.get_host(f"podman://{name}")
+        listener = "import socket,time; s=socket.create_server(('0.0.0.0', 8123)); time.sleep(120)"
+        host.check_output(f'systemd-run --unit=squatter python3 -c "{listener}"')
+        host.check_output("sh -c 'until ss -Hltn | grep -q :8123; do sleep 0.1; done'")
+    try:
+        said = refused(bind="127.0.0.1:8123")
+    finally:
+        for name in host_names:
+            testinfra.get_host(f"podman://{name}").run("systemctl stop squatter")
+    assert "port 8123 is in use by a process of the user root" in said
+
+
+def test_broken_gunicorn_option(refused) -> None:
+    said = refused(gunicorn={"timeout": "soon"})
+    assert "timeout" in said
+    assert "soon" in said
+
+
+def test_unknown_gunicorn_option(refused) -> None:
+    assert "timout is no setting of Gunicorn; did you mean timeout?" in refused(gunicorn={"timout": 60})
+
+
+def test_unknown_variable_of_an_app(refused) -> None:
+    assert "app orders: unknown variable worker_clas; did you mean worker_class?" in refused(worker_clas="asgi")
+
+
+def test_secret_in_a_failing_check_does_not_show(refused, source) -> None:
+    main = source / "orders" / "main.py"
+    main.write_text("import os\nraise RuntimeError('bad key ' + os.environ['ORDERS_API_KEY'])\n", encoding="utf-8")
+    said = refused(source={"path": str(source)}, secrets={"ORDERS_API_KEY": "s3cr3t-never-shown"})
+    assert "RuntimeError: bad key" in said
+    assert "s3cr3t-never-shown" not in said

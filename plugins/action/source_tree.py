@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packs and sends a source that lies on the controller; has the host fetch one that lies in a network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, Optional
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _source
+
+MODULE = "asgiops.fastapi_host.source_tree"
+EXCLUDE = [".git", ".venv", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
+
+
+class ActionModule(ActionBase):
+    _requires_connection = True
+    TRANSFERS_FILES = True
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        self._variables = task_vars or {}
+        source = self._task.args.get("source") or {}
+        try:
+            if source.get("path"):
+                result.update(self._from_directory(source))
+            elif "://" in str(source.get("archive", "")):
+                result.update(self._from_address(source))
+            elif source.get("archive"):
+                result.update(self._from_archive(source))
+            elif source.get("repo"):
+                result.update(self._from_repository(source))
+            else:
+                result.update(self._on_host())
+        except _source.SourceError as error:
+            raise AnsibleActionFail(str(error)) from error
+        return result
+
+    def _on_host(self, **known: str) -> dict[str, Any]:
+        return self._execute_module(MODULE, {**self._task.args, **known}, task_vars=self._variables)
+
+    def _call(self, module: str, **arguments: Any) -> dict[str, Any]:
+        return self._execute_module(module, arguments, task_vars=self._variables)
+
+    def _is_settled(self, answer: dict[str, Any]) -> bool:
+        return bool(answer.get("failed") or not answer.get("changed") or self._task.check_mode)
+
+    def _from_directory(self, source: dict[str, Any]) -> dict[str, Any]:
+        root = os.path.expanduser(str(source["path"]))
+        exclude = source.get("exclude") or EXCLUDE
+        revision = _source.tree_digest(root, exclude)
+        answer = self._on_host(revision=revision)
+        if self._is_settled(answer):
+            return answer
+        with tempfile.TemporaryDirectory(prefix="fastapi-host-") as folder:
+            archive = os.path.join(folder, "source.tar.gz")
+            _source.pack(root, exclude, archive)
+            return self._send(archive, revision)
+
+    def _from_archive(self, source: dict[str, Any]) -> dict[str, Any]:
+        archive = os.path.expanduser(str(source["archive"]))
+        revision = _source.file_digest(archive)
+        if source.get("checksum") and _source.wanted_digest(source["checksum"]) != revision:
+            raise _source.SourceError(f"source.archive {archive} has the digest sha256:{revision}, not {source['checksum']}")
+        answer = self._on_host(revision=revision)
+        return answer if self._is_settled(answer) else self._send(archive, revision)
+
+    def _send(self, archive: str, revision: str) -> dict[str, Any]:
+        place = self._transfer_file(archive, self._connection._shell.join_path(self._make_tmp_path(), "source"))
+        try:
+            return self._on_host(revision=revision, archive=place)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+
+    def _from_address(self, source: dict[str, Any]) -> dict[str, Any]:
+        revision = _source.wanted_digest(str(source.get("checksum") or ""))
+        answer = self._on_host(revision=revision)
+        if self._is_settled(answer):
+            return answer
+        place = f"{self._make_tmp_path()}/source"
+        try:
+            fetched = self._call(
+                "ansible.legacy.get_url", url=source["archive"], dest=place, checksum=f"sha256:{revision}", mode="0600"
+            )
+            return fetched if fetched.get("failed") else self._on_host(revision=revision, archive=place)
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+
+    def _from_repository(self, source: dict[str, Any]) -> dict[str, Any]:
+        clone = f"{os.path.dirname(str(self._task.args['releases']))}/repository"
+        fetched = self._call(
+            "ansible.legacy.git",
+            repo=source["repo"],
+            version=source.get("version") or "HEAD",
+            dest=clone,
+            force=True,
+            accept_newhostkey=True,
+            **({"key_file": source["key_file"]} if source.get("key_file") else {}),
+        )
+        if fetched.get("failed"):
+            return fetched
+        return self._on_host(revision=fetched["after"], repository=clone)

@@ -1,0 +1,25 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """How to reach supervisord."""
+
+    DOCUMENTATION = r"""
+options:
+  server_url:
+    description:
+      - Where supervisord listens, either its Unix socket as V(unix:///path/of/the.sock), or V(http://host:port).
+      - The host is the one that the module runs on, not the controller.
+    type: str
+    default: unix:///run/supervisor/supervisor.sock
+  username:
+    description: The user name of supervisord's C([unix_http_server]) or C([inet_http_server]), if it has one.
+    type: str
+  password:
+    description: The password that goes with O(username). It is sent over the connection and shows nowhere else.
+    type: str
+"""

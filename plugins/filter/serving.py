@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters of the server roles; each is described in the YAML file of its name beside this one."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _serving
+
+
+def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its errors as Ansible shows them."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except _serving.ServingError as error:
+            raise AnsibleFilterError(str(error)) from error
+
+    return called
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "app_problems": _filter(_apps.app_problems),
+            "probe_address": _filter(_serving.probe_address),
+            "python_literal": _filter(_serving.python_literal),
+            "shell_environment": _filter(_serving.shell_environment),
+            "split_bind": _filter(_serving.split_bind),
+            "stop_budget": _filter(_serving.stop_budget),
+            "supervisor_options": _filter(_serving.supervisor_options),
+            "systemd_quote": _filter(_serving.systemd_quote),
+            "worker_plan": _filter(_serving.worker_plan),
+        }

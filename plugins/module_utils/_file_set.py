@@ -1,0 +1,337 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that belong together, written all or none after their candidates passed a check."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import hmac
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Optional
+
+# In file contents: replaced by a digest of all other files of the set.
+DIGEST_TOKEN = "{set_digest}"
+# In arguments of a check: replaced by the folder under which the candidates lie at their full paths.
+STAGE_TOKEN = "{stage}"
+
+MACHINE_ID = "/etc/machine-id"
+
+
+class FileSetError(Exception):
+    """A foreseeable failure; its text is for the user."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    uid: int
+    gid: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file, directory (content None, target None) or link (target set) as it should be."""
+
+    path: str
+    owner: str
+    group: str
+    mode: int
+    content: Optional[bytes] = None
+    secret: bool = False
+    target: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Check:
+    argv: list[str]
+    user: str = ""
+    chdir: str = "/"
+    timeout: int = 60
+
+
+@dataclass
+class Difference:
+    """What one item lacks: reasons are words such as content, mode, owner."""
+
+    item: Item
+    reasons: list[str] = field(default_factory=list)
+    before: str = ""
+    after: str = ""
+
+
+def machine_key() -> bytes:
+    """A key that is the host's own, so that a digest in a log tells nothing about a weak secret."""
+    try:
+        return Path(MACHINE_ID).read_bytes().strip() or b"none"
+    except OSError:
+        return b"none"
+
+
+def set_digest(items: list[Item], key: bytes) -> str:
+    """A digest of every file that does not itself ask for it, over path, content and permissions."""
+    digest = hmac.new(key, digestmod=hashlib.sha256)
+    for item in sorted(items, key=lambda item: item.path):
+        if item.content is None or DIGEST_TOKEN.encode() in item.content:
+            continue
+        for part in (item.path.encode(), item.content):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def resolve_digest(items: list[Item], key: bytes) -> list[Item]:
+    digest = set_digest(items, key).encode()
+    return [
+        Item(
+            item.path,
+            item.owner,
+            item.group,
+            item.mode,
+            item.content.replace(DIGEST_TOKEN.encode(), digest) if item.content is not None else None,
+            item.secret,
+            item.target,
+        )
+        for item in items
+    ]
+
+
+def user_id(name: str) -> Optional[int]:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return int(name) if name.isdigit() else None
+
+
+def group_id(name: str) -> Optional[int]:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return int(name) if name.isdigit() else None
+
+
+def owner_of(item: Item) -> Owner:
+    uid, gid = user_id(item.owner), group_id(item.group)
+    if uid is None:
+        raise FileSetError(f"{item.path}: no user {item.owner!r} on this host; create the user first")
+    if gid is None:
+        raise FileSetError(f"{item.path}: no group {item.group!r} on this host; create the group first")
+    return Owner(uid, gid)
+
+
+def compare(item: Item) -> Optional[Difference]:
+    """What differs on the host; None when nothing does."""
+    difference = Difference(item, after=_shown(item, item.content))
+    try:
+        found = os.lstat(item.path)
+    except FileNotFoundError:
+        difference.reasons.append("absent")
+        return difference
+    if item.target is not None:
+        return _compare_link(difference, found)
+    wanted_kind, is_kind = ("directory", stat.S_ISDIR) if item.content is None else ("file", stat.S_ISREG)
+    if not is_kind(found.st_mode):
+        raise FileSetError(f"{item.path} is there and is not a {wanted_kind}; move it away and run again")
+    if item.content is not None:
+        current = Path(item.path).read_bytes()
+        difference.before = _shown(item, current)
+        if current != item.content:
+            difference.reasons.append("content")
+    if stat.S_IMODE(found.st_mode) != item.mode:
+        difference.reasons.append(f"mode {stat.S_IMODE(found.st_mode):04o} -> {item.mode:04o}")
+    if found.st_uid != user_id(item.owner):
+        difference.reasons.append(f"owner -> {item.owner}")
+    if found.st_gid != group_id(item.group):
+        difference.reasons.append(f"group -> {item.group}")
+    return difference if difference.reasons else None
+
+
+def _compare_link(difference: Difference, found: os.stat_result) -> Optional[Difference]:
+    item = difference.item
+    if not stat.S_ISLNK(found.st_mode):
+        raise FileSetError(f"{item.path} is there and is not a symbolic link; move it away and run again")
+    current = os.readlink(item.path)
+    if current == item.target:
+        return None
+    difference.before = current + "\n"
+    difference.reasons.append("target")
+    return difference
+
+
+def _shown(item: Item, content: Optional[bytes]) -> str:
+    if item.target is not None:
+        return item.target + "\n"
+    if content is None:
+        return ""
+    if item.secret:
+        return "(secret content, not shown)\n"
+    return content.decode("utf-8", "replace")
+
+
+def stage(items: list[Item], folder: str) -> None:
+    """Lays the candidates out below folder, each at its full path and with its final owner and mode."""
+    for item in items:
+        if item.content is None:
+            continue
+        place = folder + item.path
+        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        _write_new(place, item, owner_of(item))
+
+
+def run_check(check: Check, folder: str) -> None:
+    """Runs one check against the staged candidates; raises with the end of its output when it fails."""
+    argv = [argument.replace(STAGE_TOKEN, folder) for argument in check.argv]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
+    become: dict[str, object] = {}
+    if check.user:
+        try:
+            account = pwd.getpwnam(check.user)
+        except KeyError:
+            raise FileSetError(f"no user {check.user!r} on this host to run the check as") from None
+        environment.update(HOME=account.pw_dir, USER=check.user, LOGNAME=check.user)
+        if os.geteuid() != account.pw_uid:
+            become = {
+                "user": account.pw_uid,
+                "group": account.pw_gid,
+                "extra_groups": os.getgrouplist(check.user, account.pw_gid),
+            }
+    try:
+        # A session of its own, so that a check that hangs is ended with all that it started.
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=check.chdir,
+            env=environment,
+            start_new_session=True,
+            **become,  # type: ignore[call-overload]
+        )
+    except OSError as error:
+        raise FileSetError(f"the check could not start: {argv[0]}: {error.strerror} ({error.filename})") from error
+    try:
+        output, _nothing = process.communicate(timeout=check.timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _nothing = process.communicate()
+        raise FileSetError(_failure(f"the check did not end within {check.timeout} s", output)) from None
+    if process.returncode != 0:
+        raise FileSetError(_failure(f"the check ended with status {process.returncode}", output))
+
+
+def _failure(what: str, output: bytes) -> str:
+    lines = output.decode("utf-8", "replace").rstrip().splitlines()
+    if not lines:
+        return f"{what} and said nothing"
+    return "\n".join([f"{likely_cause(lines)} ({what})", "", *lines[-40:]])
+
+
+def likely_cause(lines: list[str]) -> str:
+    """The line that names the cause: the end of the last traceback, else the last line."""
+    for number in range(len(lines) - 1, -1, -1):
+        if lines[number].startswith("Traceback (most recent call last)"):
+            for line in lines[number + 1 :]:
+                if line and not line.startswith((" ", "\t")):
+                    return line
+    return lines[-1].strip()
+
+
+def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
+    """Directories first, then every file beside its place, then the renames in the order given.
+
+    label is called with each new path, so that the caller can set its security context.
+    """
+    ready: list[tuple[str, str]] = []
+    try:
+        for difference in differences:
+            item = difference.item
+            if item.target is not None:
+                ready.append((_new_link(item), item.path))
+            elif item.content is None:
+                _make_directory(item, label)
+            elif not {"absent", "content"} & set(difference.reasons):
+                _set_permissions(item)
+            else:
+                ready.append((_new_file(item, label), item.path))
+        for temporary, path in ready:
+            os.rename(temporary, path)
+    finally:
+        for temporary, _path in ready:
+            if _there(temporary):
+                os.unlink(temporary)
+
+
+def _there(path: str) -> bool:
+    return os.path.lexists(path)
+
+
+def _make_directory(item: Item, label: Callable[[str], None]) -> None:
+    owner = owner_of(item)
+    if not _there(item.path):
+        os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
+        # Closed until it is its owner's.
+        os.mkdir(item.path, 0o700)
+        label(item.path)
+    os.chown(item.path, owner.uid, owner.gid)
+    os.chmod(item.path, item.mode)
+
+
+def _set_permissions(item: Item) -> None:
+    owner = owner_of(item)
+    os.chown(item.path, owner.uid, owner.gid)
+    os.chmod(item.path, item.mode)
+
+
+def _new_file(item: Item, label: Callable[[str], None]) -> str:
+    temporary = _temporary_name(item.path)
+    _write_new(temporary, item, owner_of(item))
+    label(temporary)
+    return temporary
+
+
+def _new_link(item: Item) -> str:
+    temporary = _temporary_name(item.path)
+    assert item.target is not None
+    os.symlink(item.target, temporary)
+    return temporary
+
+
+def _temporary_name(path: str) -> str:
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise FileSetError(f"{path}: there is no directory {folder}")
+    return os.path.join(folder, f".{name}.{next(tempfile._get_candidate_names())}.new")  # type: ignore[attr-defined]
+
+
+def _write_new(path: str, item: Item, owner: Owner) -> None:
+    """Creates path; it is never readable by more people than the finished file, not for an instant."""
+    assert item.content is not None
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        os.fchown(handle, owner.uid, owner.gid)
+        os.fchmod(handle, item.mode)
+        stream.write(item.content)
+        stream.flush()
+        os.fsync(handle)
+
+
+def check_candidates(items: list[Item], checks: list[Check], parent: str) -> None:
+    """Stages all items in a folder of its own, runs the checks and removes the folder."""
+    folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
+    try:
+        # Others may pass through, to the files that are theirs, but not look around.
+        os.chmod(folder, 0o711)
+        stage(items, folder)
+        for check in checks:
+            run_check(check, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

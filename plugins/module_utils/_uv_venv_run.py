@@ -1,0 +1,216 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run uv and interpreters: a clean environment, a time limit, no secret on a command line or in a message."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+PROBE_SECONDS = 60
+_TAIL_LINES = 20
+_KILL_AFTER = 5
+
+# Prints what markers need, and the TOML document of standard input if asked; the interpreter of the
+# environment has tomllib (3.11+), the platform Python of EL9 that runs this module has not.
+_PROBE = """
+import json, os, platform, sys
+def dotted(info):
+    kind = info.releaselevel
+    return "%d.%d.%d" % tuple(info[:3]) + ("" if kind == "final" else kind[0] + str(info.serial))
+answer = {"executable": os.path.realpath(sys.executable), "environment": {
+    "implementation_name": sys.implementation.name,
+    "implementation_version": dotted(sys.implementation.version),
+    "os_name": os.name,
+    "platform_machine": platform.machine(),
+    "platform_python_implementation": platform.python_implementation(),
+    "platform_release": platform.release(),
+    "platform_system": platform.system(),
+    "platform_version": platform.version(),
+    "python_full_version": platform.python_version(),
+    "python_version": ".".join(platform.python_version_tuple()[:2]),
+    "sys_platform": sys.platform,
+}}
+if sys.argv[1:] == ["toml"]:
+    try:
+        import tomllib
+        answer["toml"] = tomllib.loads(sys.stdin.buffer.read().decode())
+    except ImportError:
+        answer["toml_error"] = "no tomllib"
+    except ValueError as error:
+        answer["toml_error"] = "TOML: %s" % error
+print(json.dumps(answer, default=str))
+"""
+
+
+class RunError(Exception):
+    """A program failed; `output` is what it said."""
+
+    def __init__(self, output: str, timed_out: bool = False) -> None:
+        super().__init__(output)
+        self.output = output
+        self.timed_out = timed_out
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A login for one host of an index."""
+
+    host: str
+    username: str
+    password: str
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python interpreter, as it described itself."""
+
+    executable: str
+    environment: Mapping[str, str]
+    toml: Mapping[str, Any] | None = None
+    toml_error: str = ""
+
+    @property
+    def version(self) -> str:
+        return self.environment["python_full_version"]
+
+
+class Deadline:
+    """A number of seconds that several steps share."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+
+def probe(python: str, toml: bytes | None = None) -> Interpreter:
+    """Ask an interpreter what it is; with `toml`, have it parse that document too."""
+    command = [python, "-I", "-S", "-B", "-c", _PROBE] + ([] if toml is None else ["toml"])
+    output = run(command, {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, Deadline(PROBE_SECONDS), given=toml)
+    try:
+        return Interpreter(**json.loads(output))
+    except (TypeError, ValueError) as error:
+        raise RunError(output or "it printed nothing") from error
+
+
+def version_of(python: str) -> str:
+    """The version of an interpreter that must still run."""
+    command = [python, "-I", "-S", "-B", "-c", "import platform; print(platform.python_version())"]
+    return run(command, {"PATH": os.defpath}, Deadline(PROBE_SECONDS)).strip()
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    deadline: Deadline,
+    given: bytes | None = None,
+    directory: str = "/",
+    keep_open: Sequence[int] = (),
+) -> str:
+    """Run a program and return its standard output; raise RunError with all it said when it fails."""
+    try:
+        process = subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            umask=0o022,
+            pass_fds=tuple(keep_open),
+        )
+    except OSError as error:
+        raise RunError(f"{command[0]} can't be started: {error.strerror}") from error
+    try:
+        out, err = process.communicate(given, timeout=deadline.left)
+    except subprocess.TimeoutExpired:
+        raise RunError(_end(process), timed_out=True) from None
+    except BaseException:
+        _end(process)
+        raise
+    output, complaints = out.decode(errors="replace"), err.decode(errors="replace")
+    if process.returncode != 0:
+        raise RunError((output + complaints).strip() or f"{command[0]} ended with status {process.returncode}")
+    return output
+
+
+def _end(process: subprocess.Popen[bytes]) -> str:
+    """End the program and all it started, and return what it had said."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            pass
+        try:
+            out, err = process.communicate(timeout=_KILL_AFTER)
+            return (out + err).decode(errors="replace").strip()
+        except subprocess.TimeoutExpired:
+            continue
+    return ""
+
+
+def base_environment(inherited: Mapping[str, str], ca_bundle: str | None) -> dict[str, str]:
+    """uv's environment: nothing of the host but its proxies and its certificates."""
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "HOME": "/nonexistent",
+        "NO_COLOR": "1",
+        "UV_NO_CONFIG": "1",
+        "UV_NO_PROGRESS": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    names = [name for upper in PASSED_ON for name in (upper, upper.lower())]
+    if ca_bundle:
+        environment["SSL_CERT_FILE"] = ca_bundle
+    else:
+        names += ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+    environment.update((name, inherited[name]) for name in names if inherited.get(name))
+    return environment
+
+
+def netrc_text(credentials: Iterable[Credential]) -> str:
+    """A netrc file; every word is quoted, since passwords hold blanks and number signs."""
+    return "".join(
+        f"machine {item.host} login {_quoted(item.username)} password {_quoted(item.password)}\n"
+        for item in credentials
+    )
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that is its owner's alone from its first byte on."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Take logins in URLs, and the given secrets in any spelling, out of a text."""
+    text = re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
+    spellings = {spelling for secret in secrets if secret for spelling in (secret, quote(secret, safe=""))}
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return text
+
+
+def tail(text: str) -> str:
+    """The end of a program's output."""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-_TAIL_LINES:])

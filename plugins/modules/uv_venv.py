@@ -1,0 +1,350 @@
+#!/usr/bin/python
+
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: uv_venv
+short_description: Build a virtual environment from a lock file with uv, whole or not at all
+version_added: 0.1.0
+description:
+  - Builds one virtual environment from a lock file with C(uv) on the host. The environment is built in a directory of
+    its own beside O(path), at the path where it stays. When it is complete, O(path), a symbolic link, is pointed to
+    it in one atomic step.
+  - A build that fails or is cut off changes nothing at O(path), and running again makes it whole.
+  - Every package is verified by the hashes of the lock. The addresses in a lock are not followed, whatever its
+    format. The lock says which files are right, and O(index_url), O(extra_index_urls) or O(wheelhouse) say where they
+    come from.
+  - An environment is built anew when its fingerprint differs, which covers the content of the lock (and of
+    C(pyproject.toml) where it matters), the interpreter's real path and version, O(additions), O(extras), O(groups),
+    O(install_project) with the project's files, and O(compile_bytecode). It does not cover where packages come from,
+    that is O(index_url), O(extra_index_urls), O(ca_bundle), O(credentials), O(wheelhouse) and O(cache_dir), nor uv
+    itself.
+  - It is also built anew when the host drifted, that is when the link or the environment's interpreter is broken,
+    when the environment was moved, or when packages in it were installed, removed or replaced by hand. Changes within
+    the files of a package are not noticed.
+notes:
+  - M(ansible.builtin.pip) installs into an environment that is in use, package by package. A run that fails half way
+    leaves a mixture, a lock's content is not compared with what is there, and check mode can't tell what would
+    happen.
+  - Files and directories of the environment are readable by everybody, and belong to and can be written by only the
+    user who runs the module, whatever the umask.
+  - uv sees nothing of the host's configuration. Only proxy variables (E(HTTP_PROXY), E(HTTPS_PROXY), E(ALL_PROXY),
+    E(NO_PROXY)) pass, and E(SSL_CERT_FILE) and E(SSL_CERT_DIR) unless O(ca_bundle) is given.
+  - A package that has no wheel for the interpreter is built from source. The requirements of that build, as well as
+    those of the project with O(install_project), come from the same index or wheelhouse, and no lock has their
+    hashes.
+  - In check mode on a fresh host, where the interpreter, uv, the lock or a folder is still missing, the module
+    reports a change and says what is missing. Outside check mode that is an error.
+  - Old builds are removed by the next run that changes something, not by runs that find all in order.
+author:
+  - asgiops maintainers (@asgiops)
+attributes:
+  check_mode:
+    description: Tells what would change and changes nothing.
+    support: full
+  diff_mode:
+    description: Shows the packages before and after.
+    support: full
+    details:
+      - In check mode there is no diff where what would be installed can't be told without uv or the lock.
+  idempotent:
+    description: A second run with the same options changes nothing.
+    support: full
+options:
+  path:
+    description:
+      - Where users find the environment. A symbolic link, whose folder must exist.
+      - The builds, named C(.NAME-FINGERPRINT), and a lock file lie beside it.
+    type: path
+    required: true
+  python:
+    description: The interpreter of the environment.
+    type: path
+    required: true
+  uv:
+    description: The uv program.
+    type: path
+    required: true
+  lock:
+    description: The lock file on the host.
+    type: path
+    required: true
+  lock_format:
+    description:
+      - The format of O(lock). With V(auto) the name tells, C(uv.lock), C(pylock*.toml), and anything else is
+        V(requirements).
+      - With V(requirements) every line must be a version with its hashes. Other files and addresses named in it are
+        not followed.
+      - With V(pylock) O(python) must be 3.11 or newer. Packages from version control or directories are refused,
+        since no hash vouches for them.
+      - With V(uv) the file must be named C(uv.lock), with C(pyproject.toml) beside it. The project itself and the
+        development group are not installed, unless O(install_project) and O(groups) ask for them.
+    type: str
+    choices: [auto, requirements, pylock, uv]
+    default: auto
+  install_project:
+    description:
+      - Whether to install the project in the lock's folder as well, not editable, without its dependencies.
+      - There must be a C(pyproject.toml). A copy is built, so the folder stays as it is.
+    type: bool
+    default: false
+  extras:
+    description: Extras of the project, for C(uv.lock) and pylock files.
+    type: list
+    elements: str
+    default: []
+  groups:
+    description: Dependency groups of the project, for C(uv.lock) and pylock files.
+    type: list
+    elements: str
+    default: []
+  additions:
+    description:
+      - Hashed requirement lines, each installed only when the lock has no such package for O(python). The lock's own
+        versions always win.
+      - The build fails when the packages do not fit together.
+    type: list
+    elements: str
+    default: []
+  index_url:
+    description: The package index instead of PyPI. User and password belong to O(credentials).
+    type: str
+  extra_index_urls:
+    description: More indexes, each asked before O(index_url). A package is taken from the first index that has it.
+    type: list
+    elements: str
+    default: []
+  ca_bundle:
+    description: A PEM file on the host with the certificates of the authorities to trust.
+    type: path
+  credentials:
+    description: Logins for hosts of indexes. They go to uv through a private file that is removed afterwards.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: The host's name, without scheme and port.
+        type: str
+        required: true
+      username:
+        description: The user's name.
+        type: str
+        required: true
+      password:
+        description: The user's password or token.
+        type: str
+        required: true
+  wheelhouse:
+    description:
+      - A directory on the host with all packages. Nothing is fetched then, and O(index_url), O(extra_index_urls),
+        O(credentials) and O(ca_bundle) play no part.
+    type: path
+  cache_dir:
+    description:
+      - The cache of uv, a directory that only the user who runs the module can write. Without it nothing is kept.
+      - On the file system of O(path) environments share its files by hard links.
+    type: path
+  compile_bytecode:
+    description: Whether to compile bytecode, since the app's user can't write into the environment.
+    type: bool
+    default: true
+  keep:
+    description:
+      - How many complete builds stay, the published one included. A build that a running process uses is never
+        removed.
+    type: int
+    default: 2
+  timeout:
+    description: How many seconds a build may take, and how many to wait for another run on the same environment.
+    type: int
+    default: 600
+"""
+
+EXAMPLES = r"""
+- name: Build the environment of orders from its hashed requirements, with the server added
+  asgiops.fastapi_host.uv_venv:
+    path: /opt/fastapi/venvs/orders
+    python: /usr/bin/python3.12
+    uv: /usr/local/bin/uv
+    lock: /opt/fastapi/apps/orders/requirements.txt
+    additions:
+      - "gunicorn==27.0.1 --hash=sha256:{{ gunicorn_sha256 }}"
+    cache_dir: /opt/fastapi/cache/uv
+
+- name: Build from a uv.lock with one extra, through a private index, and install the project
+  asgiops.fastapi_host.uv_venv:
+    path: /opt/fastapi/venvs/orders
+    python: /usr/bin/python3.12
+    uv: /usr/local/bin/uv
+    lock: /opt/fastapi/apps/orders/uv.lock
+    extras: [postgres]
+    install_project: true
+    index_url: https://pypi.example.com/simple
+    ca_bundle: /etc/pki/tls/certs/example.pem
+    credentials:
+      - host: pypi.example.com
+        username: deploy
+        password: "{{ index_password }}"
+
+- name: Build on a host without a network
+  asgiops.fastapi_host.uv_venv:
+    path: /opt/fastapi/venvs/orders
+    python: /usr/bin/python3.12
+    uv: /usr/local/bin/uv
+    lock: /opt/fastapi/apps/orders/pylock.toml
+    wheelhouse: /opt/fastapi/wheelhouse
+"""
+
+RETURN = r"""
+path:
+  description: The link to the environment.
+  returned: success
+  type: str
+  sample: /opt/fastapi/venvs/orders
+build:
+  description: The directory that the link points to. In check mode the one that it would point to, as far as known.
+  returned: success
+  type: str
+  sample: /opt/fastapi/venvs/.orders-3f2a1c9d0b77
+fingerprint:
+  description: The digest of all that the environment is built from. Empty in check mode while something is missing.
+  returned: success
+  type: str
+  sample: 3f2a1c9d0b77c1f0a8b7e6d5c4b3a29180f1e2d3c4b5a69788796a5b4c3d2e1f
+reasons:
+  description: Why the environment was (or would be) built anew.
+  returned: success
+  type: list
+  elements: str
+  sample: [the lock file changed]
+python_version:
+  description: The version of O(python). Empty in check mode while something is missing.
+  returned: success
+  type: str
+  sample: 3.12.12
+packages:
+  description: Packages as installed, versions by normalised name. In check mode those that are installed now.
+  returned: success
+  type: dict
+  sample: {fastapi: 0.165.0, gunicorn: 27.0.1}
+added:
+  description: Names of the additions that the lock did not have. In check mode those that would be installed.
+  returned: success
+  type: list
+  elements: str
+  sample: [gunicorn]
+"""
+
+import signal
+from types import FrameType
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import (
+    Result,
+    Settings,
+    VenvError,
+    ensure,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
+
+LISTS = ("extras", "groups", "additions", "extra_index_urls")
+
+
+def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _hide_passwords_of(module: AnsibleModule) -> None:
+    """A URL with a password is refused, and the refusal shows the options: without the password."""
+    for url in [module.params["index_url"] or "", *module.params["extra_index_urls"]]:
+        try:
+            password = urlsplit(url).password
+        except ValueError:
+            continue
+        if password:
+            module.no_log_values.add(password)
+
+
+def _settings(module: AnsibleModule) -> Settings:
+    given = {name: value for name, value in module.params.items() if value is not None}
+    given.update((name, tuple(given[name])) for name in LISTS)
+    given["credentials"] = tuple(Credential(**item) for item in given["credentials"])
+    return Settings(**given)
+
+
+def _lines(packages: dict[str, str]) -> str:
+    return "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+
+
+def _answer(module: AnsibleModule, result: Result) -> dict[str, object]:
+    answer = vars(result).copy()
+    before, after = answer.pop("before"), answer.pop("after")
+    for warning in answer.pop("warnings"):
+        module.warn(warning)
+    if module._diff and after is not None:
+        header = f"packages of {result.path}"
+        answer["diff"] = {
+            "before_header": header,
+            "after_header": header,
+            "before": _lines(before),
+            "after": _lines(after),
+        }
+    return answer
+
+
+def main() -> None:
+    """Entry point."""
+    strings = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "python": {"type": "path", "required": True},
+            "uv": {"type": "path", "required": True},
+            "lock": {"type": "path", "required": True},
+            "lock_format": {"type": "str", "choices": ["auto", "requirements", "pylock", "uv"], "default": "auto"},
+            "install_project": {"type": "bool", "default": False},
+            "extras": strings,
+            "groups": strings,
+            "additions": strings,
+            "index_url": {"type": "str"},
+            "extra_index_urls": strings,
+            "ca_bundle": {"type": "path"},
+            "credentials": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "no_log": False,
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "username": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                },
+            },
+            "wheelhouse": {"type": "path"},
+            "cache_dir": {"type": "path"},
+            "compile_bytecode": {"type": "bool", "default": True},
+            "keep": {"type": "int", "default": 2, "no_log": False},
+            "timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    _hide_passwords_of(module)
+    # A run that is told to stop ends uv and removes what it began.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    try:
+        result = ensure(_settings(module), module.check_mode)
+    except VenvError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**_answer(module, result))
+
+
+if __name__ == "__main__":
+    main()

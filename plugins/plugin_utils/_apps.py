@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks a list of apps on the controller, against the argument specs of the roles that serve them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# An app is described by what these roles take, without their prefixes.
+APP_ROLES = ("release", "gunicorn_uvicorn")
+
+APP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
+SOURCES = ("path", "archive", "repo")
+# An app named so would get an account that is the system's.
+SYSTEM_ACCOUNTS = frozenset(
+    "adm bin chrony daemon dbus ftp games halt lp mail nginx nobody operator polkitd root rpc shutdown sshd sync"
+    " systemd-coredump systemd-oom tss".split()
+)
+# Keys of the app itself, which its server's own options must not contradict.
+OWN_KEYS = {
+    "gunicorn": ("bind", "graceful_timeout", "worker_class", "workers"),
+    "uvicorn": ("app", "fd", "host", "port", "timeout_graceful_shutdown", "uds", "workers"),
+}
+
+
+@functools.lru_cache(maxsize=None)
+def app_spec() -> dict[str, Any]:
+    """The options of one app, as Ansible's validator takes them."""
+    options: dict[str, Any] = {}
+    for role in APP_ROLES:
+        specs = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+        for name, option in specs["argument_specs"]["main"]["options"].items():
+            key = name[len(role) + 1 :]
+            if key != "settings":
+                options[key] = _without_defaults(option)
+    return options
+
+
+def _without_defaults(option: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in option.items() if key not in ("default", "description", "required")}
+    if "options" in kept:
+        kept["options"] = {
+            name: {**_without_defaults(inner), "required": inner.get("required", False)}
+            for name, inner in kept["options"].items()
+        }
+    return kept
+
+
+def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source")) -> list[str]:
+    """All that is wrong with a list of apps, a sentence each; an empty list when nothing is."""
+    if not isinstance(apps, (list, tuple)):
+        return [f"fastapi_apps is {type(apps).__name__}: it must be a list of apps"]
+    problems: list[str] = []
+    for number, app in enumerate(apps):
+        if not isinstance(app, Mapping):
+            problems.append(f"fastapi_apps[{number}] is {type(app).__name__}: it must be a mapping with name, app, source")
+            continue
+        label = f"app {app['name']!s}" if app.get("name") else f"fastapi_apps[{number}]"
+        problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required)))
+    whole = [app for app in apps if isinstance(app, Mapping)]
+    problems.extend(_used_twice(whole, "name"))
+    problems.extend(_used_twice(whole, "bind"))
+    return problems
+
+
+def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[str]:
+    spec = app_spec()
+    yield from _unknown(app, spec, "")
+    for key in required:
+        if app.get(key) in (None, "", {}):
+            yield f"{key} is missing"
+    known = {key: value for key, value in app.items() if key in spec and value is not None}
+    yield from ArgumentSpecValidator(spec).validate(_known_only(known, spec)).error_messages
+    yield from _illegal_values(app)
+
+
+def _unknown(given: Mapping[str, Any], spec: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in given.items():
+        if key not in spec:
+            near = difflib.get_close_matches(str(key), list(spec), n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(sorted(spec))}"
+            yield f"unknown variable {prefix}{key}; {hint}"
+        elif isinstance(value, Mapping) and "options" in spec[key]:
+            yield from _unknown(value, spec[key]["options"], f"{prefix}{key}.")
+
+
+def _known_only(given: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Unknown keys are reported by name above; the validator shall look at the rest."""
+    kept = {}
+    for key, value in given.items():
+        if key in spec:
+            inner = spec[key].get("options")
+            kept[key] = _known_only(value, inner) if inner and isinstance(value, Mapping) else value
+    return kept
+
+
+def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
+    name, target = app.get("name"), app.get("app")
+    if isinstance(name, str) and name and not APP_NAME.fullmatch(name):
+        yield f"name is {name!r}: it must be lower-case letters, digits, - and _, a letter first, 31 at most"
+    if isinstance(name, str) and name in SYSTEM_ACCOUNTS and not app.get("user"):
+        yield f"name is {name!r}, an account of the system: set user, or choose another name"
+    if isinstance(target, str) and target and not IMPORT_STRING.fullmatch(target):
+        yield f"app is {target!r}: it must be MODULE:ATTRIBUTE, such as orders.main:app"
+    source = app.get("source")
+    if isinstance(source, Mapping) and source:
+        given = [kind for kind in SOURCES if source.get(kind)]
+        if len(given) != 1:
+            yield f"source names {' and '.join(given) or 'nothing'}: it must name one of {', '.join(SOURCES)}"
+        if "archive" in given and "://" in str(source["archive"]) and not source.get("checksum"):
+            yield "source.archive is fetched from the network: source.checksum is missing (sha256:...)"
+        if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
+            yield "source.repo has a password in it, which would show in process lists: use source.key_file"
+    yield from _illegal_server_values(app)
+
+
+def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(app.get("bind"), str):
+        yield from _error_of(_serving.split_bind, app["bind"])
+    if "workers" in app:
+        yield from _error_of(_serving.worker_plan, app["workers"], "sync", 1, 1024, 1)
+    for key in ("environment", "secrets"):
+        if isinstance(app.get(key), Mapping):
+            yield from _error_of(_serving.shell_environment, app[key])
+    both = set(app.get("environment") or {}) & set(app.get("secrets") or {})
+    if both:
+        yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
+    for server, own in OWN_KEYS.items():
+        for key in own:
+            if isinstance(app.get(server), Mapping) and key in app[server]:
+                instead = "bind" if key in ("fd", "host", "port", "uds") else key
+                instead = "graceful_timeout" if key == "timeout_graceful_shutdown" else instead
+                yield f"{server}.{key}: set the app's own {instead} instead"
+    yield from _broken_timeouts(app)
+
+
+def _broken_timeouts(app: Mapping[str, Any]) -> Iterator[str]:
+    program = app.get("supervisor")
+    if not isinstance(program, Mapping) or "stopwaitsecs" not in program:
+        return
+    try:
+        graceful = int(app.get("graceful_timeout", _serving.GRACEFUL_TIMEOUT))
+        wait = int(program["stopwaitsecs"])
+    except (TypeError, ValueError):
+        return
+    if wait <= graceful:
+        yield (
+            f"supervisor.stopwaitsecs is {wait}, graceful_timeout is {graceful}: supervisord would kill the server while"
+            " it still serves; stopwaitsecs must be the longer one"
+        )
+
+
+def _error_of(function: Any, *args: Any) -> Iterator[str]:
+    try:
+        function(*args)
+    except _serving.ServingError as error:
+        yield str(error)
+
+
+def _used_twice(apps: list[Mapping[str, Any]], key: str) -> Iterator[str]:
+    users: dict[str, list[str]] = {}
+    for app in apps:
+        if app.get(key):
+            users.setdefault(str(app[key]), []).append(str(app.get("name")))
+    for value, names in users.items():
+        if len(names) > 1:
+            yield f"{key} {value} is used by {len(names)} apps ({', '.join(names)}): each needs its own"

@@ -1,0 +1,11 @@
+"""Give the platform Python and the installable Python of the same version a package directory each."""
+import os
+import site
+import sys
+
+VERSION = "python%d.%d" % sys.version_info[:2]
+PLATFORM = "/usr/libexec/platform-" + VERSION
+
+if sys.prefix == sys.base_prefix == "/usr":
+    is_platform = os.path.realpath(sys.executable) == PLATFORM
+    site.addsitedir("/usr/%s/%s/site-packages" % ("lib" if is_platform else "lib64", VERSION))

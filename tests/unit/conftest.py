@@ -1,0 +1,20 @@
+"""Unit tests import the collection by its real name, as Ansible does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COLLECTIONS = CHECKOUT / ".cache" / "collections"
+
+
+def _link_checkout() -> None:
+    link = COLLECTIONS / "ansible_collections" / "asgiops" / "fastapi_host"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(CHECKOUT)
+
+
+_link_checkout()
+sys.path.insert(0, str(COLLECTIONS))

@@ -1,0 +1,79 @@
+"""What is said of apps that cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import app_problems
+
+GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}
+
+
+def test_a_good_app_has_no_problem() -> None:
+    assert app_problems([GOOD]) == []
+    full = {
+        **GOOD,
+        "bind": "unix:/run/fastapi/orders/orders.sock",
+        "workers": 4,
+        "environment": {"A": 1},
+        "secrets": {"B": "x"},
+        "gunicorn": {"timeout": 60},
+        "supervisor": {"stopwaitsecs": 60},
+        "health_path": "/",
+        "keep": 5,
+    }
+    assert app_problems([full, {**GOOD, "name": "shop"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"worker_clas": "asgi"}, ["app orders", "unknown variable worker_clas", "did you mean worker_class?"]),
+        ({"source": {"pth": "/x"}}, ["unknown variable source.pth", "did you mean source.path?"]),
+        ({"source": {"pth": "/x"}}, ["source names nothing"]),
+        ({"source": {"path": "/x", "repo": "y"}}, ["source names path and repo"]),
+        ({"source": {"archive": "https://x/y.tgz"}}, ["source.checksum is missing"]),
+        ({"source": {"repo": "https://me:pw@x/y.git"}}, ["source.repo has a password"]),
+        ({"name": "Orders"}, ["name is 'Orders'"]),
+        ({"name": "nginx"}, ["an account of the system"]),
+        ({"name": ""}, ["name is missing"]),
+        ({"app": "orders.main"}, ["app is 'orders.main'", "MODULE:ATTRIBUTE"]),
+        ({"server": "hypercorn"}, ["server", "gunicorn, uvicorn", "hypercorn"]),
+        ({"workers": "lots"}, ["workers is 'lots'"]),
+        ({"bind": "everywhere"}, ["bind is 'everywhere'"]),
+        ({"graceful_timeout": "long"}, ["graceful_timeout", "long"]),
+        ({"supervisor": {"stopwaitsecs": 10}}, ["stopwaitsecs is 10, graceful_timeout is 30"]),
+        ({"environment": {"A-B": "x"}}, ["'A-B'"]),
+        ({"environment": {"A": "x"}, "secrets": {"A": "y"}}, ["A is in environment and in secrets"]),
+        ({"gunicorn": {"bind": "x"}}, ["gunicorn.bind", "app's own bind"]),
+        ({"uvicorn": {"timeout_graceful_shutdown": 3}}, ["app's own graceful_timeout"]),
+        ({"gunicorn": "timeout 30"}, ["gunicorn", "dict"]),
+    ],
+)
+def test_a_problem_is_named(changes, fragments) -> None:
+    problems = app_problems([{**GOOD, **changes}])
+    assert any(all(fragment in problem for fragment in fragments) for problem in problems), problems
+
+
+def test_all_problems_at_once() -> None:
+    problems = app_problems([{**GOOD, "bind": "x", "workers": 0, "wokers": 2}, "no app", {**GOOD, "app": ""}])
+    assert len(problems) == 6, problems
+
+
+def test_names_and_binds_are_used_once() -> None:
+    problems = app_problems([{**GOOD, "bind": "127.0.0.1:80"}, {**GOOD, "bind": "127.0.0.1:80"}])
+    assert any("name orders is used by 2 apps" in problem for problem in problems)
+    assert any("bind 127.0.0.1:80 is used by 2 apps" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("apps", [None, "orders", {"orders": {}}])
+def test_no_list(apps) -> None:
+    assert len(app_problems(apps)) == 1
+
+
+def test_no_value_of_a_secret_is_said() -> None:
+    for secrets in ("hunter2", ["hunter2"], {"A": ["hunter2"]}, {"A B": "hunter2"}):
+        problems = app_problems([{**GOOD, "secrets": secrets}])
+        assert problems
+        assert "hunter2" not in " ".join(problems)

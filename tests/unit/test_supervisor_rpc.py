@@ -1,0 +1,250 @@
+"""Reaching supervisord, and what is said when it cannot be reached."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _supervisor_daemon import IGNORE_TERM, Daemon
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+MODULE = CHECKOUT / "plugins/modules/supervisor_process.py"
+
+
+def refusal(url: str, **options: Any) -> rpc.SupervisorError:
+    with pytest.raises(rpc.SupervisorError) as caught:
+        rpc.connect(rpc.Connection(**{"server_url": url, "connect_timeout": 0, **options}))
+    return caught.value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_no_socket(tmp_path: Path) -> None:
+    began = time.monotonic()
+    error = refusal(f"unix://{tmp_path}/s.sock", connect_timeout=0.5)
+    assert isinstance(error, rpc.NoSocket)
+    assert f"there is no socket {tmp_path}/s.sock" in str(error)
+    assert "waited 0.5 s" in str(error)
+    assert 0.2 < time.monotonic() - began < 3
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "s.sock"))
+    port = free_port()
+    for url in (f"unix://{tmp_path}/s.sock", f"http://127.0.0.1:{port}"):
+        error = refusal(url)
+        assert isinstance(error, rpc.Refused)
+        assert "connection refused" in str(error)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lose rights to test them")
+def test_permission_denied(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        error = refusal(daemon.url)
+    finally:
+        os.seteuid(0)
+    assert isinstance(error, rpc.AccessDenied)
+    assert "user id 65534" in str(error)
+    assert "become" in str(error)
+
+
+@pytest.mark.parametrize("inet", [False, True])
+def test_passwords(daemon: Daemon, inet: bool) -> None:
+    if inet:
+        port = free_port()
+        daemon.url = f"http://127.0.0.1:{port}"
+        daemon.server = f"[inet_http_server]\nport=127.0.0.1:{port}"
+    daemon.server += "\nusername=ops\npassword=hunter2:ü\n"
+    daemon.login = {"username": "ops", "password": "hunter2:ü"}
+    daemon.program("web")
+    daemon.start()
+    assert daemon.states() == {"web": "RUNNING"}
+    missing = refusal(daemon.url)
+    assert isinstance(missing, rpc.BadLogin)
+    assert "asks for a user name and a password" in str(missing)
+    wrong = refusal(daemon.url, username="ops", password="hunter3")
+    assert isinstance(wrong, rpc.BadLogin)
+    assert "refused the user name ops" in str(wrong)
+    assert "hunter" not in str(wrong) + repr(daemon.connection())
+
+
+def test_shutting_down(daemon: Daemon) -> None:
+    daemon.program("stubborn", IGNORE_TERM, stopwaitsecs=60)
+    daemon.start()
+    daemon.call("shutdown")
+    error = refusal(daemon.url)
+    assert isinstance(error, rpc.ShuttingDown)
+    assert "is shutting down or restarting" in str(error)
+
+
+def test_a_restart_is_waited_for(daemon: Daemon) -> None:
+    daemon.program("web", IGNORE_TERM, stopwaitsecs=1)
+    daemon.start()
+    daemon.call("restart")
+    assert isinstance(refusal(daemon.url), rpc.ShuttingDown)
+    assert rpc.connect(daemon.connection()).call("getState")["statename"] == "RUNNING"
+
+
+def test_a_start_is_waited_for(daemon: Daemon) -> None:
+    threading.Timer(0.5, daemon.start, [False]).start()
+    assert rpc.connect(daemon.connection()).call("getState")["statename"] == "RUNNING"
+
+
+def test_no_rpc_interface(daemon: Daemon) -> None:
+    daemon.start(wait=False)
+    config = daemon.config.read_text().replace("[rpcinterface:supervisor]", "[rpcinterface:other]")
+    daemon.kill()
+    daemon.config.write_text(config)
+    daemon.write = lambda: None  # type: ignore[method-assign]
+    daemon.start(wait=False)
+    assert "[rpcinterface:supervisor]" in str(refusal(daemon.url, connect_timeout=10))
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://localhost:9001", "https://localhost:9001"),
+        ("/run/s.sock", "/run/s.sock"),
+        ("unix://run/s.sock", "absolute"),
+        ("http://localhost", "a port"),
+        ("http://localhost:99999", "99999"),
+        ("http://localhost:9001/other", "nothing else"),
+        ("http://no-such-host.invalid:9001", "no-such-host.invalid"),
+        (f"unix:///{'x' * 200}", "too long"),
+    ],
+)
+def test_unknown_urls(url: str, named: str) -> None:
+    error = refusal(url)
+    assert isinstance(error, rpc.BadServerUrl)
+    assert "server_url" in str(error)
+    assert named in str(error)
+
+
+def test_a_login_in_the_url_is_not_repeated() -> None:
+    error = refusal("http://ops:hunter2@localhost:9001")
+    assert "username and password" in str(error)
+    assert "hunter2" not in str(error)
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    server.RequestHandlerClass.log_message = lambda *_args: None  # type: ignore[method-assign]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_something_else_than_supervisord(website: str) -> None:
+    error = refusal(website)
+    assert isinstance(error, rpc.NotSupervisord)
+    assert "HTTP 501" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", rpc.NotSupervisord),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhey!", rpc.NotSupervisord),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<?xml", rpc.ConnectionLost),
+        (b"", rpc.ConnectionLost),
+        (None, rpc.NoAnswer),
+    ],
+)
+def test_odd_answers(answer: bytes | None, kind: type[rpc.SupervisorError]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = rpc.Supervisor(
+            rpc.Connection(server_url=f"http://127.0.0.1:{listener.getsockname()[1]}"), call_timeout=0.5
+        )
+
+        def serve() -> None:
+            client, _address = listener.accept()
+            with client:
+                client.recv(65536)
+                if answer is None:
+                    time.sleep(1)
+                else:
+                    client.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(kind) as caught:
+            supervisor.call("getState")
+        server.join()
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_check_on_a_fresh_host(daemon: Daemon) -> None:
+    for state, expected in [
+        ("present", {"added": ["web"], "started": []}),
+        ("started", {"added": ["web"], "started": ["web"]}),
+        ("restarted", {"added": ["web"], "started": ["web"]}),
+        ("signalled", {"signalled": ["web"]}),
+    ]:
+        result = daemon.run("web", state=state, signal="HUP", check=True)
+        assert result["changed"]
+        assert {key: result[key] for key in expected} == expected
+        assert "supervisord is not there yet" in result["warnings"][0]
+        assert result["diff"]["before"] != result["diff"]["after"]
+    for state in ("stopped", "absent"):
+        result = daemon.run("web", state=state, check=True)
+        assert not result["changed"]
+        assert result["diff"]["before"] == result["diff"]["after"]
+    with pytest.raises(rpc.NoSocket):
+        daemon.run("web", state="stopped", connection=daemon.connection(connect_timeout=0))
+
+
+def run_module(module: Path, options: dict[str, Any], tmp_path: Path) -> tuple[dict[str, Any], str]:
+    arguments = tmp_path / "arguments.json"
+    arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    done = subprocess.run(
+        [sys.executable, str(module), str(arguments)],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".cache/collections")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return json.loads(done.stdout), done.stdout + done.stderr
+
+
+def test_the_modules_themselves(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.server += "username=ops\npassword=hunter2\n"
+    daemon.login = {"username": "ops", "password": "hunter2"}
+    daemon.program("web", autostart="false")
+    daemon.start()
+    login = {"server_url": daemon.url, **daemon.login}
+    result, output = run_module(MODULE, {**login, "names": ["web"], "_ansible_diff": True}, tmp_path)
+    assert result["changed"]
+    assert result["started"] == ["web"]
+    assert result["diff"]["after"] == "web: RUNNING (started)\n"
+    assert "hunter2" not in output
+    result, output = run_module(MODULE, {**login, "password": "hunter3", "names": ["web"]}, tmp_path)
+    assert result["failed"]
+    assert "HTTP 401" in result["msg"]
+    assert "hunter" not in output
+    info, output = run_module(MODULE.with_name("supervisor_info.py"), login, tmp_path)
+    assert info["running"]
+    assert not info["changed"]
+    assert info["processes"][0]["state"] == "RUNNING"
+    assert "hunter2" not in output
