@@ -11,7 +11,6 @@ from typing import Any, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _source
 
 MODULE = "asgiops.fastapi_host.source_tree"
@@ -66,7 +65,9 @@ class ActionModule(ActionBase):
         archive = os.path.expanduser(str(source["archive"]))
         revision = _source.file_digest(archive)
         if source.get("checksum") and _source.wanted_digest(source["checksum"]) != revision:
-            raise _source.SourceError(f"source.archive {archive} has the digest sha256:{revision}, not {source['checksum']}")
+            raise _source.SourceError(
+                f"source.archive {archive} has the digest sha256:{revision}, not {source['checksum']}"
+            )
         answer = self._on_host(revision=revision)
         return answer if self._is_settled(answer) else self._send(archive, revision)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _serving
 
 

@@ -134,7 +134,7 @@ def compare(item: Item) -> Optional[Difference]:
     try:
         found = os.lstat(item.path)
     except FileNotFoundError:
-        difference.reasons.append("absent")
+        difference.reasons.append("new")
         return difference
     if item.target is not None:
         return _compare_link(difference, found)
@@ -146,6 +146,8 @@ def compare(item: Item) -> Optional[Difference]:
         difference.before = _shown(item, current)
         if current != item.content:
             difference.reasons.append("content")
+            if item.secret:
+                difference.before = "(other secret content, not shown)\n"
     if stat.S_IMODE(found.st_mode) != item.mode:
         difference.reasons.append(f"mode {stat.S_IMODE(found.st_mode):04o} -> {item.mode:04o}")
     if found.st_uid != user_id(item.owner):
@@ -258,7 +260,7 @@ def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
                 ready.append((_new_link(item), item.path))
             elif item.content is None:
                 _make_directory(item, label)
-            elif not {"absent", "content"} & set(difference.reasons):
+            elif not {"new", "content"} & set(difference.reasons):
                 _set_permissions(item)
             else:
                 ready.append((_new_file(item, label), item.path))
@@ -300,8 +302,7 @@ def _new_file(item: Item, label: Callable[[str], None]) -> str:
 
 def _new_link(item: Item) -> str:
     temporary = _temporary_name(item.path)
-    assert item.target is not None
-    os.symlink(item.target, temporary)
+    os.symlink(item.target or "", temporary)
     return temporary
 
 
@@ -314,12 +315,11 @@ def _temporary_name(path: str) -> str:
 
 def _write_new(path: str, item: Item, owner: Owner) -> None:
     """Creates path; it is never readable by more people than the finished file, not for an instant."""
-    assert item.content is not None
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as stream:
         os.fchown(handle, owner.uid, owner.gid)
         os.fchmod(handle, item.mode)
-        stream.write(item.content)
+        stream.write(item.content or b"")
         stream.flush()
         os.fsync(handle)
 

@@ -95,9 +95,9 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str, place: 
         os.symlink(member.linkname, target)
         return
     stream = tar.extractfile(member)
-    assert stream is not None
-    with stream:
-        _write(target, stream, bool(member.mode & 0o100), place)
+    if stream is not None:
+        with stream:
+            _write(target, stream, bool(member.mode & 0o100), place)
 
 
 def _make_parents(target: str, place: str) -> None:

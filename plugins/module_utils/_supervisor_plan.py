@@ -74,6 +74,9 @@ class Snapshot:
     def configured(self, group: str) -> list[Settings]:
         return [settings for name, settings in self.settings.items() if name.group == group]
 
+    def group_order(self, group: str) -> tuple[int, str]:
+        return min((settings.order[0] for settings in self.configured(group)), default=999), group
+
     def order(self, name: Name) -> tuple[tuple[int, int], Name]:
         settings = self.settings.get(name)
         return (settings.order if settings else (999, 999)), name
@@ -229,7 +232,7 @@ def _plan_update(snapshot: Snapshot, group: str, plan: Plan) -> None:
     plan.actions.restarted += up & runs
     plan.actions.started += runs - up
     plan.actions.stopped += up - runs
-    if len(loaded) > 1 and up & configured:
+    if plan.state != "restarted" and len(loaded) > 1 and up & configured:
         plan.warnings.append(
             f"{group}: the configuration of the group changed"
             + _listed(", new in it", configured - loaded)
@@ -313,7 +316,7 @@ def _unknown(snapshot: Snapshot, name: Name) -> str:
         or "Check the spelling, and that the file with its section lies where the [include] section of supervisord's "
         "configuration looks (its ending counts too)"
     )
-    return f"names: there is no such program or group in supervisord's configuration: {name}. {hint}."
+    return f"names: supervisord knows no such program or group: {name}. {hint}."
 
 
 def diff(snapshot: Snapshot, plan: Plan, signal_name: str) -> dict[str, str]:

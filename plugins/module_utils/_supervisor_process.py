@@ -30,6 +30,11 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_s
 
 # With startsecs=0 a program is RUNNING as soon as it is forked: look again before believing it.
 SETTLE_SECONDS = 0.4
+FAILED_STARTS = {
+    "EXITED": "it ended by itself",
+    "FATAL": "supervisord gave up starting it",
+    "UNKNOWN": "supervisord lost control of it",
+}
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.3
 
@@ -115,10 +120,12 @@ def _without_supervisord(state: str, names: Sequence[Name], error: rpc.NotRunnin
 class ProgramFailed(Exception):
     """A program that did not get where it should; the others go on."""
 
-    def __init__(self, name: Name, reason: str) -> None:
+    def __init__(self, name: Name, reason: str, died: bool = False) -> None:
         super().__init__(reason)
         self.name = name
         self.reason = reason
+        # Whether it ended by itself just now, so that what supervisord's log says last of it is of this run.
+        self.died = died
 
 
 @dataclass(frozen=True)
@@ -197,8 +204,8 @@ class Execution:
             return sorted((name for name in names if name.group not in whole), key=order, reverse=reverse)
 
         return [
-            *(self._update_group(group) for group in actions.updated),
-            *(self._add_group(group) for group in actions.added),
+            *(self._update_group(group) for group in sorted(actions.updated, key=self.snapshot.group_order)),
+            *(self._add_group(group) for group in sorted(actions.added, key=self.snapshot.group_order)),
             *(self._remove_group(group) for group in actions.removed),
             # As supervisord does: the last to be started is the first to be stopped.
             *(self._stop(name) for name in own(actions.stopped, reverse=True)),
@@ -243,17 +250,14 @@ class Execution:
         names = sorted((process.name for process in self.snapshot.loaded(group)), key=self.snapshot.order, reverse=True)
         deadline = time.monotonic() + self.request.timeout
         while True:
-            answers = yield Batch([Call("stopProcess", (name.rpc, False)) for name in names])
-            for name, answer in zip(names, answers):
-                _check(name, answer, "stop it", rpc.NOT_RUNNING, rpc.BAD_NAME)
-            for name in names:
-                yield from self._stopped(name)
+            yield from self._bring_down(*names)
             (answer,) = yield Batch([Call("removeProcessGroup", (group,))])
             # STILL_RUNNING: supervisord just started one again that had ended by itself.
             if not _is_fault(answer, rpc.STILL_RUNNING) or time.monotonic() > deadline:
                 break
         _check(Name(group), answer, "unload it", rpc.BAD_NAME)
-        self.done.stopped += [name for name in self.plan.actions.stopped if name.group == group]
+        was_up = [*self.plan.actions.stopped, *self.plan.actions.restarted]
+        self.done.stopped += [name for name in was_up if name.group == group]
 
     # Processes
 
@@ -264,12 +268,16 @@ class Execution:
 
     def _restart(self, name: Name) -> Task:
         yield from self._bring_down(name)
+        if name in self.plan.actions.restarted:
+            self.done.stopped.append(name)
         return [self._start(name)]
 
-    def _bring_down(self, name: Name) -> Step:
-        (answer,) = yield Batch([Call("stopProcess", (name.rpc, False))])
-        _check(name, answer, "stop it", rpc.NOT_RUNNING)
-        yield from self._stopped(name)
+    def _bring_down(self, *names: Name) -> Step:
+        answers = yield Batch([_stop_call(name) for name in names])
+        for name, answer in zip(names, answers):
+            _check(name, answer, "stop it", rpc.NOT_RUNNING)
+        for name in names:
+            yield from self._down(name)
 
     def _start_from_any_state(self, name: Name) -> Task:
         """BACKOFF counts as running for supervisord, and its next attempt may be minutes away."""
@@ -282,7 +290,12 @@ class Execution:
         # After a SPAWN_ERROR supervisord goes on trying, and by now it may have started the program by itself.
         _check(name, answer, "start it", rpc.SPAWN_ERROR, rpc.ALREADY_STARTED)
         yield from self._running(name)
-        (self.done.restarted if name in self.plan.actions.restarted else self.done.started).append(name)
+        if name in self.plan.actions.restarted:
+            # Until now it was a running program that this task stopped.
+            self.done.stopped.remove(name)
+            self.done.restarted.append(name)
+        else:
+            self.done.started.append(name)
         return []
 
     def _signal(self, name: Name) -> Task:
@@ -292,7 +305,7 @@ class Execution:
         return []
 
     def _await(self, name: Name) -> Task:
-        yield from self._stopped(name) if self.plan.state == "stopped" else self._running(name)
+        yield from self._down(name) if self.plan.state == "stopped" else self._running(name)
         return []
 
     # Waiting
@@ -303,15 +316,21 @@ class Execution:
             raise ProgramFailed(name, f"it is gone from supervisord in the middle of this task ({answer.text})")
         return Process.of(answer)
 
-    def _stopped(self, name: Name) -> Step:
+    def _down(self, name: Name) -> Step:
         """supervisord itself keeps to the stopwaitsecs that are loaded, which may not be those in the files."""
         deadline = time.monotonic() + self.request.timeout
+        exited = False
         while True:
             process = yield from self._look(name)
             if process.state == "UNKNOWN":
                 raise ProgramFailed(name, "supervisord could not send it the stop signal")
-            if process.state in status.DOWN_STATES:
+            # One that ended by itself may come back, and then has to be stopped after all.
+            if process.state in status.DOWN_STATES and (process.state != "EXITED" or exited):
                 return
+            exited = process.state == "EXITED"
+            if process.state in status.STOPPABLE:
+                (answer,) = yield Batch([_stop_call(name)])
+                _check(name, answer, "stop it", rpc.NOT_RUNNING)
             if time.monotonic() > deadline:
                 raise ProgramFailed(
                     name,
@@ -325,27 +344,26 @@ class Execution:
         instant = settings is not None and settings.startsecs == 0
         began = time.monotonic()
         first_pid = 0
+        died = False
         while True:
             process = yield from self._look(name)
             waited = time.monotonic() - began
+            died = died or process.died
+            reason = FAILED_STARTS.get(process.state)
             if process.state == "RUNNING":
                 first_pid = first_pid or process.pid
                 if process.pid != first_pid:
-                    raise ProgramFailed(name, "it ends at once, and supervisord starts it again and again")
-                if not instant or waited > SETTLE_SECONDS:
+                    reason, died = "it ends at once, and supervisord starts it again and again", True
+                elif not instant or waited > SETTLE_SECONDS:
                     return
-            elif process.state == "EXITED":
-                if settings and instant and process.exit_status in settings.exitcodes:
-                    return
-                raise ProgramFailed(name, "it ended by itself")
-            elif process.state == "FATAL":
-                raise ProgramFailed(name, "supervisord gave up starting it")
-            elif process.state == "UNKNOWN":
-                raise ProgramFailed(name, "supervisord lost control of it")
+            elif process.state == "EXITED" and instant and settings and process.exit_status in settings.exitcodes:
+                return
             elif process.state == "STOPPED" and process.start:
-                raise ProgramFailed(name, "somebody else stopped it in the middle of this task")
-            if waited > limit:
-                raise ProgramFailed(name, f"it is not RUNNING after {limit:g} s ({self._limits(settings)})")
+                reason = "somebody else stopped it in the middle of this task"
+            elif waited > limit and not reason:
+                reason = f"it is not RUNNING after {limit:g} s ({self._limits(settings)})"
+            if reason:
+                raise ProgramFailed(name, reason, died)
 
     def _loaded_settings(self, name: Name) -> Settings | None:
         """None where the files say something else than what is loaded."""
@@ -360,11 +378,17 @@ class Execution:
 
     def _report(self, failures: Sequence[ProgramFailed]) -> SupervisorError:
         now = status.all_processes(self.supervisor)
-        failed = [now[failure.name] for failure in failures if failure.name in now]
-        endings = status.last_endings(self.supervisor, failed, now)
-        tails = status.log_tails(self.supervisor, failed, self.request.log_lines)
+        endings = status.last_endings(self.supervisor, now)
+        tails = status.log_tails(
+            self.supervisor, [now[failure.name] for failure in failures if failure.name in now], self.request.log_lines
+        )
         reports = [
-            _failure(failure, now.get(failure.name), endings.get(failure.name), tails.get(failure.name))
+            _failure(
+                failure,
+                now.get(failure.name),
+                endings.get(failure.name) if failure.died else None,
+                tails.get(failure.name),
+            )
             for failure in failures
         ]
         selected = status.those_named(now, self.plan.selected)
@@ -374,6 +398,10 @@ class Execution:
         )
         error.details = {"failures": reports, "processes": [process.as_result() for process in selected]}
         return error
+
+
+def _stop_call(name: Name) -> Call:
+    return Call("stopProcess", (name.rpc, False))
 
 
 def _is_fault(answer: Any, code: int) -> bool:

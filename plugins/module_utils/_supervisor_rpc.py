@@ -351,6 +351,8 @@ def connect(connection: Connection) -> Supervisor:
             state = supervisor.call("getState")
             break
         except (NotRunning, ShuttingDown, ConnectionLost) as error:
+            if not connection.connect_timeout:
+                raise
             if time.monotonic() + RETRY_PAUSE > deadline:
                 raise type(error)(
                     f"{error} (waited {connection.connect_timeout:g} s, option connect_timeout)"

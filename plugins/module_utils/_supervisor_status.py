@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -95,6 +96,11 @@ class Process:
         return self.last_exit if ended else None
 
     @property
+    def died(self) -> bool:
+        """Whether it ended without being stopped."""
+        return self.state == "EXITED" or self.spawn_error.startswith(EXITED_TOO_QUICKLY)
+
+    @property
     def is_up(self) -> bool:
         return self.state in ("STARTING", "RUNNING")
 
@@ -119,7 +125,9 @@ def all_processes(supervisor: rpc.Supervisor) -> dict[Name, Process]:
     processes = _all_processes(supervisor)
     if any(process.state == "EXITED" for process in processes.values()):
         # One that supervisord starts again by itself is EXITED for a single turn of its loop.
-        processes = _all_processes(supervisor)
+        before, processes = processes, _all_processes(supervisor)
+        came_back = {name for name, process in before.items() if process.state != "EXITED"} & processes.keys()
+        processes.update({name: before[name] for name in came_back if processes[name].state == "EXITED"})
     return processes
 
 
@@ -207,27 +215,16 @@ class Ending(NamedTuple):
     how: str
 
 
-def last_endings(
-    supervisor: rpc.Supervisor, processes: Sequence[Process], all_names: Iterable[Name]
-) -> dict[Name, Ending]:
-    """How these processes ended, by supervisord's main log: the only place that tells it of BACKOFF and FATAL ones."""
+def last_endings(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, Ending]:
+    """How processes ended, by supervisord's main log: the only place that tells it of BACKOFF and FATAL ones."""
     (text,) = supervisor.multicall([rpc.Call("readLog", (-MAIN_LOG_TAIL, 0))])
     if isinstance(text, rpc.Fault):
         return {}
     matches = filter(None, map(_EXITED.search, str(text).splitlines()))
     last = {match["name"]: Ending(int(match["status"]) if match["status"] else None, match["how"]) for match in matches}
-    # The log names no groups.
-    own_names = [name.process for name in all_names]
-    return {
-        process.name: last[process.name.process]
-        for process in processes
-        if _ended_by_itself(process) and process.name.process in last and own_names.count(process.name.process) == 1
-    }
-
-
-def _ended_by_itself(process: Process) -> bool:
-    """With any other error the last ending in the log is of an earlier time."""
-    return process.state == "EXITED" or process.spawn_error.startswith(EXITED_TOO_QUICKLY)
+    # The log tells no groups, so a name that two groups use tells nothing.
+    uses = Counter(name.process for name in names)
+    return {name: last[name.process] for name in names if name.process in last and uses[name.process] == 1}
 
 
 def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int) -> dict[str, Any]:

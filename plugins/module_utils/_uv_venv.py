@@ -15,11 +15,10 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_builds import (
     BuildsError,
@@ -28,39 +27,34 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_buil
     in_use,
     installed_packages,
     make_readable,
-    published_at,
     read_stamp,
     remove_build,
     write_stamp,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_errors import Circumstances, explain
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_install import Builder, Plan, export_uv_lock
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_lock import (
     Lock,
     LockError,
-    Requirement,
     check_python,
-    format_of,
-    has_user_info,
-    parse_additions,
     parse_pylock,
     parse_requirements,
-    project_pin,
     requires_python_of_uv_lock,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_markers import Value, canonical_name
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_project import project_digest, project_pin
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import (
-    Credential,
-    Deadline,
     Interpreter,
     RunError,
-    base_environment,
-    netrc_text,
     probe,
-    run,
     scrub,
     tail,
     version_of,
-    write_private,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import (
+    Settings,
+    VenvError,
+    validate,
 )
 
 # Counts up when a newer version of this code would build another environment from the same inputs.
@@ -82,51 +76,6 @@ _CHANGES = {
 }
 
 
-class VenvError(Exception):
-    """The environment can't be had; the text tells the user why and what to do."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The module's options."""
-
-    path: str
-    python: str
-    uv: str
-    lock: str
-    lock_format: str = "auto"
-    install_project: bool = False
-    extras: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    additions: tuple[str, ...] = ()
-    index_url: str = ""
-    extra_index_urls: tuple[str, ...] = ()
-    ca_bundle: str = ""
-    credentials: tuple[Credential, ...] = ()
-    wheelhouse: str = ""
-    cache_dir: str = ""
-    compile_bytecode: bool = True
-    keep: int = 2
-    timeout: int = 600
-
-    @property
-    def format(self) -> str:
-        return format_of(os.path.basename(self.lock)) if self.lock_format == "auto" else self.lock_format
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.lock).parent
-
-    @property
-    def source(self) -> str:
-        """Where packages come from, in words."""
-        if self.wheelhouse:
-            return f"the wheelhouse {self.wheelhouse}"
-        if self.extra_index_urls:
-            return f"any index ({', '.join((*self.extra_index_urls, self.index_url or 'PyPI'))})"
-        return f"the index {self.index_url}" if self.index_url else "the index PyPI"
-
-
 @dataclass(frozen=True)
 class Wanted:
     """What the environment has to be."""
@@ -139,20 +88,6 @@ class Wanted:
     @property
     def markers(self) -> Mapping[str, Value]:
         return {**self.interpreter.environment, "extra": ""}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What uv is to install."""
-
-    lock: Lock
-    additions: tuple[Requirement, ...]
-    packages: dict[str, str] | None
-
-    @property
-    def text(self) -> str:
-        lines = [*self.lock.options, *(item.line for item in (*self.lock.requirements, *self.additions))]
-        return "".join(f"{line}\n" for line in lines)
 
 
 @dataclass
@@ -180,51 +115,9 @@ def ensure(settings: Settings, check_mode: bool) -> Result:
         raise VenvError(str(error)) from error
     except OSError as error:
         raise VenvError(
-            f"{error.strerror or error} ({error.filename}): check that the user who runs this can write to the folder "
-            f"of path={settings.path}, and that the disk is not full"
+            f"{error.strerror or error} ({error.filename}): check its owner and mode, that the user who runs this can "
+            f"write to the folder of path={settings.path}, and that the disk is not full"
         ) from error
-
-
-def validate(settings: Settings) -> tuple[Requirement, ...]:
-    """Refuse options that can't be right, whatever the host looks like; returns the additions."""
-    for option in ("path", "python", "uv", "lock", "ca_bundle", "wheelhouse", "cache_dir"):
-        value = getattr(settings, option)
-        if value and not os.path.isabs(value):
-            raise VenvError(f"{option}={value} is not an absolute path: write it from / on")
-    if not Path(os.path.normpath(settings.path)).name:
-        raise VenvError(f"path={settings.path} is no place for an environment: name one below a folder")
-    for option, value in (("keep", settings.keep), ("timeout", settings.timeout)):
-        if value < 1:
-            raise VenvError(f"{option}={value} is too small: it must be 1 or more")
-    _validate_addresses(settings)
-    if settings.format == "requirements" and (settings.extras or settings.groups):
-        raise VenvError(
-            f"extras and groups mean nothing with lock={settings.lock}, a requirements file: choose them when you "
-            "compile it, or use a uv.lock or a pylock file"
-        )
-    if settings.format == "uv" and os.path.basename(settings.lock) != "uv.lock":
-        raise VenvError(f"lock={settings.lock} with lock_format=uv: uv reads only files named uv.lock; rename it")
-    try:
-        return parse_additions(settings.additions)
-    except LockError as error:
-        raise VenvError(f"additions: {error}") from error
-
-
-def _validate_addresses(settings: Settings) -> None:
-    urls = [("index_url", settings.index_url), *(("extra_index_urls", url) for url in settings.extra_index_urls)]
-    for option, url in urls:
-        if has_user_info(url):
-            raise VenvError(
-                f"{option} has a user name or password in it ({scrub(url, ())}); it would show in process lists and "
-                "logs: take it out, and give `credentials` with host, username and password"
-            )
-        if url and urlsplit(url).scheme not in ("http", "https", "file"):
-            raise VenvError(f"{option}={url} is not an http, https or file URL")
-    for item in settings.credentials:
-        if not item.host or any(character in item.host for character in '/:@ \t\n"'):
-            raise VenvError(f"credentials: host={item.host!r} must be a bare host name, without scheme, port and path")
-        if any(not character.isprintable() for character in item.username + item.password):
-            raise VenvError(f"credentials of {item.host}: username and password must be printable, on one line")
 
 
 class _Run:
@@ -241,15 +134,15 @@ class _Run:
         self.place.refuse_if_taken()
         missing = self._missing({"python": "file", "lock": "file"}) + self._missing_folder()
         if missing:
-            return self._blind_result(missing)
+            return self._result(None, missing)
         wanted = self._wanted()
         reasons = self._reasons(wanted)
         if not reasons:
             return self._result(wanted, [])
-        missing = self._missing({"uv": "file", "wheelhouse": "directory", "ca_bundle": "file"})
-        self._check_cache()
+        _build, stamp = self._home_for(wanted)
+        missing = [] if stamp else self._missing_for_a_build()
         if self.check_mode:
-            return self._foretell(wanted, reasons + missing, uv_is_there=not self._missing({"uv": "file"}))
+            return self._foretell(wanted, reasons + missing)
         with self.place.locked(self.settings.timeout) as lock:
             # Another run may have built it while this one waited.
             reasons = self._reasons(wanted)
@@ -279,6 +172,10 @@ class _Run:
             raise VenvError(f"{sentences[0]}: {advice}")
         # On a fresh host an earlier task of the same run brings it, and check mode has not run that one.
         return [f"{sentence} yet" for sentence in sentences]
+
+    def _missing_for_a_build(self) -> list[str]:
+        self._check_cache()
+        return self._missing({"uv": "file", "wheelhouse": "directory", "ca_bundle": "file"})
 
     def _check_cache(self) -> None:
         """Files of the cache become files of the environment: it must be as trustworthy."""
@@ -315,7 +212,7 @@ class _Run:
             "lock": _digest(lock_bytes),
             "lock_format": settings.format,
             "pyproject": _digest(pyproject.read_bytes()) if uses_project else None,
-            "project": _project_digest(settings.folder, self.place) if settings.install_project else None,
+            "project": project_digest(settings.folder, self.place) if settings.install_project else None,
             "python": interpreter.executable,
             "python_version": interpreter.version,
             "additions": sorted(item.line for item in self.additions),
@@ -377,15 +274,15 @@ class _Run:
             after=None if reasons else dict(packages),
         )
 
-    def _blind_result(self, missing: list[str]) -> Result:
-        """Check mode, with not enough on the host to compare anything."""
-        return self._result(None, missing)
-
-    def _foretell(self, wanted: Wanted, reasons: list[str], uv_is_there: bool) -> Result:
+    def _foretell(self, wanted: Wanted, reasons: list[str]) -> Result:
         """Check mode, with a change to come."""
         result = self._result(wanted, reasons)
-        result.build = str(self._home_for(wanted, remove=False)[0])
-        if self.settings.format != "uv" or uv_is_there:
+        build, stamp = self._home_for(wanted)
+        result.build = str(build)
+        if stamp:
+            result.added, result.after = list(stamp.added), dict(stamp.packages)
+            return result
+        if self.settings.format != "uv" or os.path.exists(self.settings.uv):
             plan = self._plan(wanted)
             result.added = [item.name for item in plan.additions]
             result.after = plan.packages
@@ -395,17 +292,17 @@ class _Run:
     # -- the change ----------------------------------------------------------------------------------------------
 
     def _change(self, wanted: Wanted, reasons: list[str], lock: int) -> Result:
-        before = self._result(wanted, reasons)
+        before = installed_packages(self.place.link)
         self.place.sweep()
-        build, complete = self._home_for(wanted, remove=True)
+        build, stamp = self._home_for(wanted)
         warnings: Sequence[str] = ()
-        if not complete:
+        if stamp is None:
             plan = self._plan(wanted)
             warnings = plan.lock.warnings
             self._build(build, wanted, plan, lock)
         self.place.publish(build)
         result = self._result(wanted, reasons)
-        result.before, result.after = before.packages, dict(result.packages)
+        result.before, result.after = before, dict(result.packages)
         result.warnings = [*warnings, *self._prune()]
         return result
 
@@ -417,23 +314,18 @@ class _Run:
             return [f"an old build could not be removed: {error}"]
         return []
 
-    def _home_for(self, wanted: Wanted, remove: bool) -> tuple[Path, bool]:
-        """The build to publish, and whether it is complete already (built before, for an earlier deployment)."""
+    def _home_for(self, wanted: Wanted) -> tuple[Path, Stamp | None]:
+        """Where to build; with a stamp, a build that is whole already, from an earlier deployment."""
         builds = set(self.place.builds())
         for build in self.place.names_for(wanted.fingerprint):
             if build not in builds:
-                return build, False
+                return build, None
             stamp = read_stamp(build)
             if stamp and stamp.fingerprint == wanted.fingerprint and not self._damage(build, stamp, wanted):
-                return build, True
-            if stamp is None and build != self.place.published() and not self._used(build):
-                if remove:
-                    remove_build(build)
-                return build, False
+                return build, stamp
+            if not stamp and build != self.place.published() and not in_use((), {build: None}):
+                return build, None
         raise VenvError(f"there are too many damaged builds beside {self.place.link}: remove some of them by hand")
-
-    def _used(self, build: Path) -> bool:
-        return bool(in_use((), {build: published_at(build)}, [build]))
 
     def _plan(self, wanted: Wanted) -> Plan:
         settings = self.settings
@@ -443,47 +335,42 @@ class _Run:
             raise LockError(f"lock={settings.lock}: {error}") from error
         locked = {item.key: item.version or item.url for item in lock.applicable(wanted.markers)}
         additions = tuple(item for item in self.additions if item.key not in locked)
-        packages: dict[str, str] | None = {**locked, **{item.key: item.version for item in additions}}
-        if settings.install_project and packages is not None:
-            project = project_pin((settings.folder / "pyproject.toml").read_text(encoding="utf-8", errors="replace"))
-            packages = {**packages, **project} if project else None
-        return Plan(lock, additions, packages)
+        packages = {**locked, **{item.key: item.version for item in additions}}
+        if not settings.install_project:
+            return Plan(lock, additions, packages)
+        project = project_pin((settings.folder / "pyproject.toml").read_text(encoding="utf-8", errors="replace"))
+        return Plan(lock, additions, {**packages, **project} if project else None)
 
     def _read_lock(self, wanted: Wanted) -> Lock:
         settings, interpreter = self.settings, wanted.interpreter
         if settings.format == "pylock":
             if interpreter.toml is None:
                 raise LockError(
-                    f"it can't be read: {interpreter.toml_error}. A pylock file needs Python 3.11 or newer as `python` "
-                    f"(it is {interpreter.version}) and valid TOML"
+                    f"it can't be read with `python`, which is {interpreter.version}: {interpreter.toml_error}"
                 )
-            return parse_pylock(interpreter.toml, wanted.markers, settings.extras, settings.groups)
+            try:
+                return parse_pylock(interpreter.toml, wanted.markers, settings.extras, settings.groups)
+            except (AttributeError, TypeError) as error:
+                raise LockError(f"its tables are not those of a pylock file ({error}): lock anew") from error
         try:
             text = wanted.lock_bytes.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise LockError(f"it is not a text file in UTF-8 ({error})") from error
         if settings.format == "uv":
             check_python(requires_python_of_uv_lock(text), wanted.markers)
-            text = self._export(wanted)
+            try:
+                text = export_uv_lock(settings)
+            except RunError as error:
+                raise self._failure(error, wanted) from error
         return parse_requirements(text)
 
-    def _export(self, wanted: Wanted) -> str:
-        """The requirements of a uv.lock. Offline, with no cache: it leaves nothing on the host."""
-        settings = self.settings
-        command = [settings.uv, "export", "--frozen", "--offline", "--no-cache", "--format", "requirements.txt"]
-        command += ["--no-header", "--no-annotate", "--no-emit-project", "--no-default-groups"]
-        command += ["--python", settings.python, "--directory", str(settings.folder)]
-        command += [word for name in settings.extras for word in ("--extra", name)]
-        command += [word for name in settings.groups for word in ("--group", name)]
-        try:
-            return run(command, base_environment({}, None), Deadline(settings.timeout))
-        except RunError as error:
-            raise self._failure(error, wanted) from error
-
     def _build(self, build: Path, wanted: Wanted, plan: Plan, lock: int) -> None:
+        if build.exists():
+            # What an earlier run began, and did not finish.
+            remove_build(build)
         with self.place.scratch() as scratch:
             try:
-                _Uv(self.settings, scratch, build, lock).install(plan, self.place)
+                Builder(self.settings, scratch, build, lock).install(plan, self.place)
                 make_readable(build)
                 write_stamp(build, self._stamp(build, wanted, plan))
             except RunError as error:
@@ -518,68 +405,6 @@ class _Run:
         return VenvError(f"{sentence} Nothing was changed at {self.place.link}.\n{tail(output)}")
 
 
-class _Uv:
-    """uv at work on one build."""
-
-    def __init__(self, settings: Settings, scratch: Path, build: Path, lock: int) -> None:
-        self.settings = settings
-        self.scratch = scratch
-        self.build = build
-        # uv holds the lock as well: if this process is killed, nobody builds here before uv has ended.
-        self.lock = lock
-        self.deadline = Deadline(settings.timeout)
-        self.environment = self._environment()
-        self.python = ["--python", str(build / "bin" / "python")]
-
-    def install(self, plan: Plan, place: Place) -> None:
-        settings = self.settings
-        self._uv("venv", "--no-project", "--python", settings.python, "--prompt", place.name, str(self.build))
-        requirements = self.scratch / "requirements.txt"
-        write_private(requirements, plan.text)
-        # Bytecode is compiled for all that is there, so by the last step only.
-        bytecode = ["--compile-bytecode"] if settings.compile_bytecode else []
-        last = [] if settings.install_project else bytecode
-        sync = ["--require-hashes", "--allow-empty-requirements", *last, *self.python, *self._sources()]
-        self._uv("pip", "sync", *sync, str(requirements))
-        if settings.install_project:
-            # Build backends write into the tree that they build: give them a copy.
-            copy = self.scratch / "project"
-            _copy_project(settings.folder, place, copy)
-            self._uv("pip", "install", "--no-deps", *bytecode, *self.python, *self._sources(), str(copy))
-        self._uv("pip", "check", *self.python)
-
-    def _environment(self) -> dict[str, str]:
-        settings = self.settings
-        environment = base_environment(os.environ, settings.ca_bundle)
-        for variable, name in (("HOME", "home"), ("TMPDIR", "tmp")):
-            (self.scratch / name).mkdir()
-            environment[variable] = str(self.scratch / name)
-        if settings.credentials and not settings.wheelhouse:
-            write_private(self.scratch / "netrc", netrc_text(settings.credentials))
-            environment["NETRC"] = str(self.scratch / "netrc")
-        if settings.cache_dir:
-            environment["UV_CACHE_DIR"] = settings.cache_dir
-        else:
-            environment["UV_NO_CACHE"] = "1"
-        return environment
-
-    def _sources(self) -> list[str]:
-        settings = self.settings
-        if settings.wheelhouse:
-            return ["--offline", "--no-index", "--find-links", settings.wheelhouse]
-        words = ["--default-index", settings.index_url] if settings.index_url else []
-        return words + [word for url in settings.extra_index_urls for word in ("--index", url)]
-
-    def _uv(self, *words: str) -> None:
-        run(
-            [self.settings.uv, *words],
-            self.environment,
-            self.deadline,
-            directory=str(self.scratch),
-            keep_open=[self.lock],
-        )
-
-
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -598,44 +423,3 @@ def _package_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[
     both = [name for name in before if name in now]
     changes += [f"{name} is {now[name]}, not {before[name]}" for name in both if now[name] != before[name]]
     return [f"the environment was changed by hand: {', '.join(sorted(changes))}"] if changes else []
-
-
-_VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
-
-
-def _project_files(folder: Path, place: Place, without: Collection[str] = ()) -> Iterator[Path]:
-    """Files and links of a project, in order, without environments and compiled code."""
-    for top, folders, files in os.walk(folder):
-        at = Path(top)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in without
-            and name != "__pycache__"
-            and not (at / name / "pyvenv.cfg").exists()
-            and not place.owns(at / name)
-        )
-        links = [name for name in folders if (at / name).is_symlink()]
-        for path in (at / name for name in sorted(files + links)):
-            if path.suffix != ".pyc" and not place.owns(path) and (path.is_symlink() or path.is_file()):
-                yield path
-
-
-def _project_digest(folder: Path, place: Place) -> str:
-    """One number for all that a build of the project may read."""
-    total = hashlib.sha256()
-    for path in _project_files(folder, place, without=_VERSION_CONTROL):
-        total.update(os.fsencode(path.relative_to(folder)) + b"\0")
-        if path.is_symlink():
-            total.update(b"link " + os.fsencode(os.readlink(path)) + b"\0")
-        else:
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def _copy_project(folder: Path, place: Place, target: Path) -> None:
-    """Copy with the version control's files, since build backends ask them for the version."""
-    for path in _project_files(folder, place):
-        copy = target / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy, follow_symlinks=False)

@@ -158,11 +158,10 @@ class Place:
             if len(kept) < keep and stamp and not superseded:
                 kept.add(build)
         doomed = [build for build in times if build not in kept]
-        if doomed:
-            used = in_use({self.link, self.parent / self.name}, times, doomed)
-            for build in doomed:
-                if build not in used:
-                    remove_build(build)
+        used = in_use({self.link, self.parent / self.name}, times) if doomed else set()
+        for build in doomed:
+            if build not in used:
+                remove_build(build)
 
 
 def read_stamp(build: Path) -> Stamp | None:
@@ -222,13 +221,12 @@ def make_readable(build: Path) -> None:
                 _set_mode(path, 0o755 if status.st_mode & stat.S_IXUSR else 0o644)
 
 
-def in_use(links: Iterable[Path], times: Mapping[Path, float | None], builds: Iterable[Path]) -> set[Path]:
-    """Which of the builds a running process uses.
+def in_use(links: Iterable[Path], times: Mapping[Path, float | None]) -> set[Path]:
+    """Which of the builds a running process uses; `times` has all builds and when each was published last.
 
-    `times` has all builds with the times of their last publication: a process that was started through the link
-    names no build, so the one that was published when it started counts.
+    A process that was started through the link may name no build: then the one that was published when it started
+    counts.
     """
-    wanted = list(builds)
     names = [os.fsencode(link) + b"/" for link in links]
     used: set[Path] = set()
     for process in Path("/proc").iterdir():
@@ -236,9 +234,10 @@ def in_use(links: Iterable[Path], times: Mapping[Path, float | None], builds: It
             continue
         command = _read(process / "cmdline")
         traces = b"\0".join((command, _target(process / "exe"), _read(process / "maps")))
-        used.update(build for build in wanted if os.fsencode(build) + b"/" in traces)
-        if any(name in command for name in names):
-            used.update(_published_around(_started(process), times))
+        named = {build for build in times if os.fsencode(build) + b"/" in traces}
+        if not named and any(name in command for name in names):
+            named = _published_around(_started(process), times)
+        used |= named
     return used
 
 

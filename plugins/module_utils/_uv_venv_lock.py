@@ -176,17 +176,6 @@ def requires_python_of_uv_lock(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def project_pin(pyproject: str) -> dict[str, str]:
-    """The name and version that a pyproject.toml gives its project, for a diff; empty when it names none.
-
-    Good enough without a TOML parser, which the platform Python may not have.
-    """
-    table = re.search(r"^\[project\][^\n]*\n(.*?)(?=^\[|\Z)", pyproject, re.MULTILINE | re.DOTALL)
-    found = re.findall(r"""^(name|version)\s*=\s*["']([^"'\n]+)["']""", table.group(1) if table else "", re.MULTILINE)
-    values = dict(found)
-    return {canonical_name(values["name"]): values.get("version", "(dynamic)")} if "name" in values else {}
-
-
 def has_user_info(url: str) -> bool:
     """Whether a web address carries a user name or password; git@host of ssh is no secret."""
     try:
@@ -299,7 +288,7 @@ def _from_pylock_package(name: str, package: Mapping[str, Any]) -> Requirement:
         if not url or has_user_info(url):
             raise LockError(f"package {name} is an archive without a URL, or with a password in it")
         return Requirement(name, "", _hashes(name, [archive]), url=url)
-    version = str(package.get("version", ""))
+    version = str(package.get("version") or "")
     if not re.fullmatch(r"[A-Za-z0-9.!+_-]+", version):
         raise LockError(f"package {name} has no usable version ({version!r})")
     files = [*package.get("wheels", []), *filter(None, [package.get("sdist")])]

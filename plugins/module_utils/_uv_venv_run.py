@@ -47,9 +47,9 @@ if sys.argv[1:] == ["toml"]:
         import tomllib
         answer["toml"] = tomllib.loads(sys.stdin.buffer.read().decode())
     except ImportError:
-        answer["toml_error"] = "no tomllib"
+        answer["toml_error"] = "Python 3.11 is the first that reads TOML; export the lock as hashed requirements"
     except ValueError as error:
-        answer["toml_error"] = "TOML: %s" % error
+        answer["toml_error"] = "it is no valid TOML (%s)" % error
 print(json.dumps(answer, default=str))
 """
 
@@ -179,6 +179,8 @@ def base_environment(inherited: Mapping[str, str], ca_bundle: str | None) -> dic
     if ca_bundle:
         environment["SSL_CERT_FILE"] = ca_bundle
     else:
+        # The host's own trust store, to which a company's authority is added; uv's default is a list of its own.
+        environment["UV_SYSTEM_CERTS"] = "true"
         names += ["SSL_CERT_FILE", "SSL_CERT_DIR"]
     environment.update((name, inherited[name]) for name in names if inherited.get(name))
     return environment

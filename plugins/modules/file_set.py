@@ -157,11 +157,10 @@ differences:
   sample: ["/etc/orders/orders.toml: content"]
 """
 
-import os  # noqa: E402
+import os
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (
     Check,
     Difference,
     FileSetError,
@@ -212,7 +211,7 @@ def _items(params: dict) -> list[Item]:
                 entry["owner"],
                 entry["group"],
                 _mode(entry["mode"], 0o644, entry["path"]),
-                content.encode(),
+                (content or "").encode(),
                 secret,
             )
         )

@@ -56,9 +56,8 @@ removed:
   elements: str
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import prune  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import prune
 
 
 def main() -> None:

@@ -102,12 +102,11 @@ path:
   sample: /opt/fastapi/apps/orders/releases/3f786850e387
 """
 
-import os  # noqa: E402
-import tempfile  # noqa: E402
+import os
+import tempfile
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import (
     SourceTreeError,
     archive_commit,
     is_there,
@@ -158,7 +157,9 @@ def main() -> None:
     os.umask(0o022)
     releases, revision = module.params["releases"], module.params["revision"]
     if not revision:
-        module.fail_json(msg="the action plugin of this module did not run: call it as asgiops.fastapi_host.source_tree")
+        module.fail_json(
+            msg="the action plugin of this module did not run: call it as asgiops.fastapi_host.source_tree"
+        )
     missing = not is_there(releases, revision)
     # Without an archive the action plugin only asks whether it must send one.
     wanted = module.params["archive"] or module.params["repository"]

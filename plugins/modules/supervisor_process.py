@@ -88,7 +88,8 @@ options:
     type: int
     default: 10
   log_lines:
-    description: How many lines of the end of a failed program's logs to show. V(0) shows none.
+    description: How many lines of the end of a failed program's logs to show. V(0) shows none, as for a program that
+      writes secrets to its log.
     type: int
     default: 20
 seealso:
@@ -178,7 +179,7 @@ signalled:
   elements: str
 processes:
   description: The named processes as they are afterwards, or as they are now in check mode.
-  returned: when supervisord could be asked
+  returned: always
   type: list
   elements: dict
   contains:
@@ -253,7 +254,7 @@ failures:
       elements: str
 warnings:
   description: What is worth knowing, such as processes that had to be stopped with another one of their group.
-  returned: always
+  returned: when there is something to warn of
   type: list
   elements: str
 """
@@ -288,8 +289,14 @@ def main() -> None:
     request = Request(**{name: options[name] for name in ("names", "state", "signal", "timeout", "log_lines")})
     try:
         result = run(connection, request, module.check_mode)
+        message = None
     except SupervisorError as error:
-        module.fail_json(msg=str(error), **error.details)
+        result = error.details
+        message = str(error)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    if message is not None:
+        module.fail_json(msg=message, **result)
     module.exit_json(**result)
 
 

@@ -246,13 +246,9 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import (
-    Result,
-    Settings,
-    VenvError,
-    ensure,
-)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import Result, ensure
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import Settings, VenvError
 
 LISTS = ("extras", "groups", "additions", "extra_index_urls")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -26,8 +25,30 @@ IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 SOURCES = ("path", "archive", "repo")
 # An app named so would get an account that is the system's.
 SYSTEM_ACCOUNTS = frozenset(
-    "adm bin chrony daemon dbus ftp games halt lp mail nginx nobody operator polkitd root rpc shutdown sshd sync"
-    " systemd-coredump systemd-oom tss".split()
+    [
+        "adm",
+        "bin",
+        "chrony",
+        "daemon",
+        "dbus",
+        "ftp",
+        "games",
+        "halt",
+        "lp",
+        "mail",
+        "nginx",
+        "nobody",
+        "operator",
+        "polkitd",
+        "root",
+        "rpc",
+        "shutdown",
+        "sshd",
+        "sync",
+        "systemd-coredump",
+        "systemd-oom",
+        "tss",
+    ]
 )
 # Keys of the app itself, which its server's own options must not contradict.
 OWN_KEYS = {
@@ -36,7 +57,7 @@ OWN_KEYS = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def app_spec() -> dict[str, Any]:
     """The options of one app, as Ansible's validator takes them."""
     options: dict[str, Any] = {}
@@ -66,7 +87,9 @@ def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source"))
     problems: list[str] = []
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
-            problems.append(f"fastapi_apps[{number}] is {type(app).__name__}: it must be a mapping with name, app, source")
+            problems.append(
+                f"fastapi_apps[{number}] is {type(app).__name__}: it must be a mapping with name, app, source"
+            )
             continue
         label = f"app {app['name']!s}" if app.get("name") else f"fastapi_apps[{number}]"
         problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required)))

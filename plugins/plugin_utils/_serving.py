@@ -74,7 +74,7 @@ def probe_address(bind: str, path: str) -> dict[str, str]:
     place = split_bind(bind)
     if "uds" in place:
         return {"url": f"http://localhost{path}", "unix_socket": place["uds"]}
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place["host"], place["host"])  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place["host"], place["host"])
     host = f"[{host}]" if ":" in host else host
     return {"url": f"http://{host}:{place['port']}{path}", "unix_socket": ""}
 

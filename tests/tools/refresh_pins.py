@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rewrite the roles' vars/pins.yml: the versions and hashes of what the roles install by themselves.
+"""Rewrite the roles' vars/main/pins.yml: the versions and hashes of what the roles install by themselves.
 
 Without options the versions stay as they are and only what is missing is resolved, so the same files come out.
 """
@@ -42,7 +42,7 @@ class PinFile:
 
 PIN_FILES = (
     PinFile(
-        path="roles/gunicorn_uvicorn/vars/pins.yml",
+        path="roles/gunicorn_uvicorn/vars/main/pins.yml",
         variable="__gunicorn_uvicorn_pins",
         shape="mapping",
         packages=("gunicorn", "uvicorn", "uvicorn-worker"),
@@ -50,7 +50,7 @@ PIN_FILES = (
         what="The server packages that an app's own lock file may lack, with all they need; Python 3.11 and newer.",
     ),
     PinFile(
-        path="roles/python_venv/vars/pins.yml",
+        path="roles/python_venv/vars/main/pins.yml",
         variable="__python_venv_uv_requirement",
         shape="string",
         packages=("uv",),
@@ -58,7 +58,7 @@ PIN_FILES = (
         what="The uv that builds the environments; Python 3.9 and newer.",
     ),
     PinFile(
-        path="roles/supervisor/vars/pins.yml",
+        path="roles/supervisor/vars/main/pins.yml",
         variable="__supervisor_pip_requirements",
         shape="list",
         packages=("supervisor",),

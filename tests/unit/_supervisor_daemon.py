@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_p
 # What the programs do; $0 is a folder of their own to write into.
 SERVE = "echo $$ >> $0/starts; exec sleep 1000"
 FAIL = "echo $$ >> $0/starts; echo about to fail >&2; exit 3"
-IGNORE_TERM = "trap '' TERM; while :; do sleep 0.1; done"
+IGNORE_TERM = "trap '' TERM; touch $0/ready; while :; do sleep 0.1; done"
 
 LISTS = ("added", "updated", "removed", "started", "stopped", "restarted", "signalled")
 
@@ -50,22 +51,15 @@ class Daemon:
 
     def program(self, name: str, script: str = SERVE, section: str = "program", **options: Any) -> None:
         """Put a program into the configuration, or put another in its place. It counts as started at once."""
-        home = self.folder / "programs" / f"{len(self.programs)}"
+        home = self.home(name)
         home.mkdir(parents=True, exist_ok=True)
         quoted = script.replace('"', '\\"').replace("%", "%%")
         command = f'/bin/sh -c "{quoted}" {home}'
-        known = self.programs.get(f"{section}:{name}", {})
-        options = {
-            "command": command,
-            "home": str(known.get("home", home)),
-            "startsecs": 0,
-            "stopwaitsecs": 5,
-            **options,
-        }
-        if known:
-            options["command"] = options["command"].replace(str(home), options["home"])
-        self.programs[f"{section}:{name}"] = options
+        self.programs[f"{section}:{name}"] = {"command": command, "startsecs": 0, "stopwaitsecs": 5, **options}
         self.write()
+
+    def home(self, name: str) -> Path:
+        return self.folder / "programs" / name.encode().hex()
 
     def forget(self, name: str) -> None:
         del self.programs[f"program:{name}"]
@@ -77,18 +71,23 @@ class Daemon:
         lines += ["[rpcinterface:supervisor]"]
         lines += ["supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", self.extra]
         for section, options in self.programs.items():
-            lines += [f"[{section}]", *(f"{key}={value}" for key, value in options.items() if key != "home")]
+            lines += [f"[{section}]", *(f"{key}={value}" for key, value in options.items())]
         self.config.write_text("\n".join(lines) + "\n")
 
     def starts(self, name: str) -> int:
         """How often the program was started, by its own account."""
-        file = Path(self.programs[f"program:{name}"]["home"]) / "starts"
+        file = self.home(name) / "starts"
         return len(file.read_text().split()) if file.exists() else 0
 
     # The daemon
 
     def start(self, wait: bool = True) -> None:
+        """Start supervisord with its programs, or load them into the one that an earlier test left."""
         self.write()
+        if self.process is not None:
+            ((added, _changed, _removed),) = self.call("reloadConfig")
+            self.calls(*(rpc.Call("addProcessGroup", (group,)) for group in added))
+            return
         self.process = subprocess.Popen(
             [find_supervisord(), "-c", str(self.config)],
             stdout=subprocess.DEVNULL,
@@ -98,30 +97,50 @@ class Daemon:
         if wait:
             rpc.connect(self.connection()).close()
 
-    def kill(self) -> None:
-        """supervisord and all that it started: they are the members of its session."""
-        if self.process is None:
-            return
+    def empty(self) -> None:
+        """Leave supervisord running without any program."""
+        self.programs.clear()
+        self.extra = ""
+        self.write()
+        shutil.rmtree(self.folder / "programs", ignore_errors=True)
+        deadline = time.monotonic() + 5
+        while groups := self.call("reloadConfig")[0][2]:
+            assert time.monotonic() < deadline, f"supervisord keeps {groups}"
+            # Those in BACKOFF have no process that could be killed.
+            self.calls(*(rpc.Call("stopProcess", (each.name.rpc, False)) for each in self.processes().values()))
+            self.kill_programs()
+            self.calls(*(rpc.Call("removeProcessGroup", (group,)) for group in groups))
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill_programs(self) -> None:
+        """All that supervisord started: they are the members of its session."""
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != self.process.pid:
+            if entry.name.isdigit() and int(entry.name) != self.pid:
                 try:
                     session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
-                    if session == self.process.pid:
+                    if session == self.pid:
                         os.kill(int(entry.name), signal.SIGKILL)
                 except (OSError, ValueError):
                     continue
-        self.process.kill()
-        self.process.wait()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.kill_programs()
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
     # What is tested
 
     def connection(self, **options: Any) -> rpc.Connection:
         return rpc.Connection(**{"server_url": self.url, **self.login, **options})
 
-    def run(
-        self, *names: str, check: bool = False, connection: rpc.Connection | None = None, **options: Any
-    ) -> dict[str, Any]:
-        return run(connection or self.connection(), Request(names, **options), check)
+    def run(self, *names: str, check: bool = False, **options: Any) -> dict[str, Any]:
+        return run(self.connection(), Request(names, **options), check)
 
     def twice(self, *names: str, again: bool = False, **options: Any) -> dict[str, Any]:
         """Check, run, check, run: the checks change nothing and announce what the runs do."""
@@ -145,6 +164,13 @@ class Daemon:
         finally:
             supervisor.close()
 
+    def calls(self, *calls: rpc.Call) -> list[Any]:
+        supervisor = rpc.connect(self.connection())
+        try:
+            return supervisor.multicall(calls)
+        finally:
+            supervisor.close()
+
     def processes(self) -> dict[str, status.Process]:
         return {str(name): process for name, process in status.all_processes(rpc.connect(self.connection())).items()}
 
@@ -153,6 +179,9 @@ class Daemon:
 
     def states(self) -> dict[str, str]:
         return {name: process.state for name, process in self.processes().items()}
+
+    def until_ready(self, name: str) -> None:
+        wait_for((self.home(name) / "ready").exists, f"{name} ready")
 
     def until(self, name: str, state: str) -> None:
         wait_for(lambda: self.states().get(name) == state, f"{name} {state}")
@@ -170,11 +199,37 @@ def changes(result: dict[str, Any]) -> dict[str, list[str]]:
     return {key: result[key] for key in LISTS if result[key]}
 
 
-@pytest.fixture
-def daemon() -> Iterator[Daemon]:
+@contextlib.contextmanager
+def supervisord() -> Iterator[Daemon]:
     # Not below tmp_path: a Unix socket's path has 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="supervisor-"))
-    it = Daemon(folder)
-    yield it
-    it.kill()
-    shutil.rmtree(folder)
+    daemon = Daemon(folder)
+    try:
+        yield daemon
+    finally:
+        daemon.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(name="own_daemon")
+def own_daemon_fixture() -> Iterator[Daemon]:
+    """A supervisord for a test that configures or ends it."""
+    with supervisord() as daemon:
+        yield daemon
+
+
+@pytest.fixture(name="shared_daemon", scope="session")
+def shared_daemon_fixture() -> Iterator[Daemon]:
+    with supervisord() as daemon:
+        yield daemon
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(shared_daemon: Daemon) -> Iterator[Daemon]:
+    """A supervisord without programs, for a test that needs no other settings of it: each start takes a while."""
+    yield shared_daemon
+    try:
+        shared_daemon.empty()
+    except BaseException:
+        shared_daemon.kill()
+        raise

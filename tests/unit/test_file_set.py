@@ -148,7 +148,9 @@ class TestChecks:
     def test_a_failure_names_the_cause_first(self, tmp_path) -> None:
         with pytest.raises(FileSetError) as caught:
             self.run(tmp_path, "print('noise'); import no_such_module")
-        assert str(caught.value).startswith("ModuleNotFoundError: No module named 'no_such_module' (the check ended with status 1)")
+        assert str(caught.value).startswith(
+            "ModuleNotFoundError: No module named 'no_such_module' (the check ended with status 1)"
+        )
         assert "noise" in str(caught.value)
         assert os.listdir(tmp_path) == []
 
@@ -174,11 +176,17 @@ class TestChecks:
     def test_as_another_user(self, tmp_path) -> None:
         # Below the test's own folder others may not pass.
         item = Item("/etc/app.conf", "root", "nogroup", 0o640, b"x")
-        script = "import os, sys; assert os.getuid() == os.geteuid() != 0; assert 0 not in os.getgroups(); open(sys.argv[1])"
-        check_candidates([item], [Check(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run")
+        script = (
+            "import os, sys; assert os.getuid() == os.geteuid() != 0; assert 0 not in os.getgroups(); open(sys.argv[1])"
+        )
+        check_candidates(
+            [item], [Check(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run"
+        )
         with pytest.raises(FileSetError, match="PermissionError"):
             closed = Item("/etc/app.conf", "root", "root", 0o640, b"x")
-            check_candidates([closed], [Check(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run")
+            check_candidates(
+                [closed], [Check(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run"
+            )
 
 
 def test_the_cause_is_the_end_of_the_last_traceback() -> None:

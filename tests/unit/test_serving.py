@@ -67,7 +67,9 @@ def test_bind(bind, parts, url) -> None:
     assert probe == {"url": url, "unix_socket": parts.get("uds", "")}
 
 
-@pytest.mark.parametrize("bind", ["", "8000", "host", "host:", "host:0", "host:65536", "host:x", "unix:rel", ":::80", "a b:1"])
+@pytest.mark.parametrize(
+    "bind", ["", "8000", "host", "host:", "host:0", "host:65536", "host:x", "unix:rel", ":::80", "a b:1"]
+)
 def test_bind_refused(bind) -> None:
     with pytest.raises(_serving.ServingError, match="bind is"):
         _serving.split_bind(bind)
@@ -79,7 +81,7 @@ def test_a_shell_reads_the_environment_back(variables) -> None:
     # What the shell itself sets or refuses to set.
     variables = {f"V_{name}": value for name, value in variables.items()}
     script = f"set -a\n{_serving.shell_environment(variables)}exec {sys.executable} -c " + (
-        "'import os, sys; sys.stdout.buffer.write(b\"\\0\".join(k + b\"=\" + v for k, v in os.environb.items()))'"
+        '\'import os, sys; sys.stdout.buffer.write(b"\\0".join(k + b"=" + v for k, v in os.environb.items()))\''
     )
     done = subprocess.run(["/bin/sh", "-s"], input=script.encode(), capture_output=True, check=True, env={})
     found = dict(item.split(b"=", 1) for item in done.stdout.split(b"\0"))
@@ -110,7 +112,7 @@ def test_supervisor_reads_the_environment_back(variables) -> None:
     assert dict_of_key_value_pairs(expanded) == variables
 
 
-@pytest.mark.parametrize("value", ["'", '"', "it's \"so\"", "ends'", '"starts'])
+@pytest.mark.parametrize("value", ["'", '"', 'it\'s "so"', "ends'", '"starts'])
 def test_what_supervisor_can_not_hold_is_refused(value) -> None:
     with pytest.raises(_serving.ServingError, match="can't hold"):
         _serving.supervisor_options({"environment": {"A": value}})

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _supervisor_daemon import IGNORE_TERM, Daemon
+from _supervisor_daemon import IGNORE_TERM, Daemon, daemon_fixture, own_daemon_fixture, shared_daemon_fixture  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODULE = CHECKOUT / "plugins/modules/supervisor_process.py"
@@ -54,12 +55,12 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can lose rights to test them")
-def test_permission_denied(daemon: Daemon) -> None:
-    daemon.start()
-    daemon.folder.chmod(0o755)
+def test_permission_denied(own_daemon: Daemon) -> None:
+    own_daemon.start()
+    own_daemon.folder.chmod(0o755)
     os.seteuid(65534)
     try:
-        error = refusal(daemon.url)
+        error = refusal(own_daemon.url)
     finally:
         os.seteuid(0)
     assert isinstance(error, rpc.AccessDenied)
@@ -68,55 +69,57 @@ def test_permission_denied(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("inet", [False, True])
-def test_passwords(daemon: Daemon, inet: bool) -> None:
+def test_passwords(own_daemon: Daemon, inet: bool) -> None:
     if inet:
         port = free_port()
-        daemon.url = f"http://127.0.0.1:{port}"
-        daemon.server = f"[inet_http_server]\nport=127.0.0.1:{port}"
-    daemon.server += "\nusername=ops\npassword=hunter2:ü\n"
-    daemon.login = {"username": "ops", "password": "hunter2:ü"}
-    daemon.program("web")
-    daemon.start()
-    assert daemon.states() == {"web": "RUNNING"}
-    missing = refusal(daemon.url)
+        own_daemon.url = f"http://127.0.0.1:{port}"
+        own_daemon.server = f"[inet_http_server]\nport=127.0.0.1:{port}"
+    own_daemon.server += "\nusername=ops\npassword=hunter2:ü\n"
+    own_daemon.login = {"username": "ops", "password": "hunter2:ü"}
+    own_daemon.program("web")
+    own_daemon.start()
+    assert own_daemon.states() == {"web": "RUNNING"}
+    missing = refusal(own_daemon.url)
     assert isinstance(missing, rpc.BadLogin)
     assert "asks for a user name and a password" in str(missing)
-    wrong = refusal(daemon.url, username="ops", password="hunter3")
+    wrong = refusal(own_daemon.url, username="ops", password="hunter3")
     assert isinstance(wrong, rpc.BadLogin)
     assert "refused the user name ops" in str(wrong)
-    assert "hunter" not in str(wrong) + repr(daemon.connection())
+    assert "hunter" not in str(wrong) + repr(own_daemon.connection())
 
 
-def test_shutting_down(daemon: Daemon) -> None:
-    daemon.program("stubborn", IGNORE_TERM, stopwaitsecs=60)
-    daemon.start()
-    daemon.call("shutdown")
-    error = refusal(daemon.url)
+def test_shutting_down(own_daemon: Daemon) -> None:
+    own_daemon.program("stubborn", IGNORE_TERM, stopwaitsecs=60)
+    own_daemon.start()
+    own_daemon.until_ready("stubborn")
+    own_daemon.call("shutdown")
+    error = refusal(own_daemon.url)
     assert isinstance(error, rpc.ShuttingDown)
     assert "is shutting down or restarting" in str(error)
 
 
-def test_a_restart_is_waited_for(daemon: Daemon) -> None:
-    daemon.program("web", IGNORE_TERM, stopwaitsecs=1)
-    daemon.start()
-    daemon.call("restart")
-    assert isinstance(refusal(daemon.url), rpc.ShuttingDown)
-    assert rpc.connect(daemon.connection()).call("getState")["statename"] == "RUNNING"
+def test_a_restart_is_waited_for(own_daemon: Daemon) -> None:
+    own_daemon.program("web", IGNORE_TERM, stopwaitsecs=1)
+    own_daemon.start()
+    own_daemon.until_ready("web")
+    own_daemon.call("restart")
+    assert isinstance(refusal(own_daemon.url), rpc.ShuttingDown)
+    assert rpc.connect(own_daemon.connection()).call("getState")["statename"] == "RUNNING"
 
 
-def test_a_start_is_waited_for(daemon: Daemon) -> None:
-    threading.Timer(0.5, daemon.start, [False]).start()
-    assert rpc.connect(daemon.connection()).call("getState")["statename"] == "RUNNING"
+def test_a_start_is_waited_for(own_daemon: Daemon) -> None:
+    threading.Timer(0.5, own_daemon.start, [False]).start()
+    assert rpc.connect(own_daemon.connection()).call("getState")["statename"] == "RUNNING"
 
 
-def test_no_rpc_interface(daemon: Daemon) -> None:
-    daemon.start(wait=False)
-    config = daemon.config.read_text().replace("[rpcinterface:supervisor]", "[rpcinterface:other]")
-    daemon.kill()
-    daemon.config.write_text(config)
-    daemon.write = lambda: None  # type: ignore[method-assign]
-    daemon.start(wait=False)
-    assert "[rpcinterface:supervisor]" in str(refusal(daemon.url, connect_timeout=10))
+def test_no_rpc_interface(own_daemon: Daemon) -> None:
+    own_daemon.start(wait=False)
+    config = own_daemon.config.read_text().replace("[rpcinterface:supervisor]", "[rpcinterface:other]")
+    own_daemon.kill()
+    own_daemon.config.write_text(config)
+    own_daemon.write = lambda: None  # type: ignore[method-assign]
+    own_daemon.start(wait=False)
+    assert "[rpcinterface:supervisor]" in str(refusal(own_daemon.url, connect_timeout=10))
 
 
 @pytest.mark.parametrize(
@@ -194,24 +197,24 @@ def test_odd_answers(answer: bytes | None, kind: type[rpc.SupervisorError]) -> N
     assert "127.0.0.1" in str(caught.value)
 
 
-def test_a_check_on_a_fresh_host(daemon: Daemon) -> None:
+def test_a_check_on_a_fresh_host(own_daemon: Daemon) -> None:
     for state, expected in [
         ("present", {"added": ["web"], "started": []}),
         ("started", {"added": ["web"], "started": ["web"]}),
         ("restarted", {"added": ["web"], "started": ["web"]}),
         ("signalled", {"signalled": ["web"]}),
     ]:
-        result = daemon.run("web", state=state, signal="HUP", check=True)
+        result = own_daemon.run("web", state=state, signal="HUP", check=True)
         assert result["changed"]
         assert {key: result[key] for key in expected} == expected
         assert "supervisord is not there yet" in result["warnings"][0]
         assert result["diff"]["before"] != result["diff"]["after"]
     for state in ("stopped", "absent"):
-        result = daemon.run("web", state=state, check=True)
+        result = own_daemon.run("web", state=state, check=True)
         assert not result["changed"]
         assert result["diff"]["before"] == result["diff"]["after"]
     with pytest.raises(rpc.NoSocket):
-        daemon.run("web", state="stopped", connection=daemon.connection(connect_timeout=0))
+        run(own_daemon.connection(connect_timeout=0), Request(["web"], state="stopped"), check_mode=False)
 
 
 def run_module(module: Path, options: dict[str, Any], tmp_path: Path) -> tuple[dict[str, Any], str]:
@@ -228,12 +231,12 @@ def run_module(module: Path, options: dict[str, Any], tmp_path: Path) -> tuple[d
     return json.loads(done.stdout), done.stdout + done.stderr
 
 
-def test_the_modules_themselves(daemon: Daemon, tmp_path: Path) -> None:
-    daemon.server += "username=ops\npassword=hunter2\n"
-    daemon.login = {"username": "ops", "password": "hunter2"}
-    daemon.program("web", autostart="false")
-    daemon.start()
-    login = {"server_url": daemon.url, **daemon.login}
+def test_the_modules_themselves(own_daemon: Daemon, tmp_path: Path) -> None:
+    own_daemon.server += "username=ops\npassword=hunter2\n"
+    own_daemon.login = {"username": "ops", "password": "hunter2"}
+    own_daemon.program("web", autostart="false")
+    own_daemon.start()
+    login = {"server_url": own_daemon.url, **own_daemon.login}
     result, output = run_module(MODULE, {**login, "names": ["web"], "_ansible_diff": True}, tmp_path)
     assert result["changed"]
     assert result["started"] == ["web"]

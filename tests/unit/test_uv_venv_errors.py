@@ -9,7 +9,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_erro
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, netrc_text, scrub
 
 OUTPUTS = Path(__file__).parent / "fixtures" / "uv_venv" / "outputs"
-ABOUT = Circumstances("the index https://pypi.example.com/simple", "/usr/bin/python3.12, 3.12.1 on x86_64", "/app/uv.lock")
+PYTHON = "/usr/bin/python3.12, 3.12.1 on x86_64"
+ABOUT = Circumstances("the index https://pypi.example.com/simple", PYTHON, "/app/uv.lock")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,8 @@ def test_sentence(name, sentence):
 
 
 def test_a_program_that_does_not_start():
-    assert explain("/opt/uv can't be started: Exec format error", ABOUT).startswith("`uv` can't be started (/opt/uv): Ex")
+    sentence = explain("/opt/uv can't be started: Exec format error", ABOUT)
+    assert sentence.startswith("`uv` can't be started (/opt/uv): Exec format error")
 
 
 def test_unknown_words_are_not_guessed_at():

@@ -13,9 +13,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_lock
     parse_additions,
     parse_pylock,
     parse_requirements,
-    project_pin,
     requires_python_of_uv_lock,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_project import project_pin
 
 A = "sha256:" + "a" * 64
 B = "sha256:" + "b" * 64
@@ -175,7 +175,7 @@ def test_pylock_archive_and_own_project():
         (pylock(vcs={"type": "git", "url": "x", "commit-id": "y"}), "package alpha comes from a vcs source"),
         (pylock(directory={"path": "libs/alpha"}), "package alpha comes from a directory source"),
         (pylock(archive={"path": "x.zip", "hashes": {"sha256": "a" * 64}}), "archive without a URL"),
-        (pylock(version=None), "no usable version"),
+        (pylock(version="1.0 --hash"), "no usable version"),
         (pylock(name="a b"), "the name 'a b'"),
         (pylock(wheels=[{"hashes": {"md5": "0"}}], sdist=None), "no sha256, sha384 or sha512 hash"),
         (pylock(wheels=[{"hashes": {"sha256": "0"}}]), "a malformed hash"),
@@ -184,6 +184,11 @@ def test_pylock_archive_and_own_project():
 def test_bad_pylock(data, words):
     with pytest.raises(LockError, match=re.escape(words)):
         read(data)
+
+
+def test_no_version():
+    with pytest.raises(LockError, match="no usable version"):
+        read(pylock(version=None))
 
 
 @pytest.mark.parametrize(("option", "chosen"), [("extras", (["nope"], [])), ("groups", ([], ["nope"]))])
@@ -203,7 +208,10 @@ def test_requires_python_of_uv_lock():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('[tool.x]\nname = "no"\n[project]\nname = "Orders_App"\nversion = "1.2"\n[x]\nversion="9"\n', {"orders-app": "1.2"}),
+        (
+            '[a]\nname = "no"\n[project]\nname = "Orders_App"\nversion = "1.2"\n[x]\nversion="9"\n',
+            {"orders-app": "1.2"},
+        ),
         ("[project]\nname = 'orders'\ndynamic = ['version']\n", {"orders": "(dynamic)"}),
         ('[tool.poetry]\nname = "orders"\n', {}),
     ],

@@ -52,7 +52,9 @@ def test_supervisord_killed(host, app, processes, wait_for) -> None:
     supervisord = int(host.check_output("systemctl show --property MainPID --value supervisord"))
     master, children = tree(processes, host, app)
     host.check_output(f"kill -9 {supervisord}")
-    wait_for(lambda: none_left(host, [supervisord, master, *children]), SUPERVISORD, "no process of the old tree is left")
+    wait_for(
+        lambda: none_left(host, [supervisord, master, *children]), SUPERVISORD, "no process of the old tree is left"
+    )
     wait_for(lambda: answers(host, app), SUPERVISORD, f"{app} answers")
     assert host.service("supervisord").is_running
 

@@ -9,7 +9,7 @@ import pytest
 import testinfra
 
 SECRETS = ["s3cr3t-key-of-orders", "s3cr3t-key-of-shop"]
-GREETING = "Good \"morning\", it's 100% $HOME; #1 — ü"
+GREETING = 'Good "morning", it\'s 100% $HOME; #1 — ü'
 ORDERS = "http://127.0.0.1:8000"
 SHOP = ("--unix-socket", "/run/fastapi/shop/shop.sock")
 
@@ -42,7 +42,7 @@ def test_websocket_echoes(host) -> None:
         "asyncio.run(main())\n"
     )
     python = host.check_output("readlink -f /opt/fastapi/apps/orders/current/venv") + "/bin/python"
-    assert host.check_output(f"{python} -c \"{script}\"") == "hello"
+    assert host.check_output(f'{python} -c "{script}"') == "hello"
 
 
 def test_systemd_keeps_supervisord(host) -> None:
@@ -90,13 +90,12 @@ def test_no_secret_in_a_file_that_others_read(host) -> None:
 
 
 def test_no_secret_in_supervisors_answers(host) -> None:
-    python = "/usr/bin/python3"
     script = (
-        "from supervisor.options import UnixStreamHTTPConnection; from supervisor.xmlrpc import SupervisorTransport; "
-        "import xmlrpc.client as x; s = x.ServerProxy('http://localhost', SupervisorTransport(None, None, "
-        "'unix:///run/supervisor/supervisor.sock')); print(s.supervisor.getAllConfigInfo(), s.supervisor.getAllProcessInfo())"
+        "import xmlrpc.client; from supervisor.xmlrpc import SupervisorTransport as T; "
+        "t = T(None, None, 'unix:///run/supervisor/supervisor.sock'); "
+        "print(xmlrpc.client.ServerProxy('http://localhost', t).supervisor.getAllProcessInfo())"
     )
-    shown = host.check_output(f'{python} -c "{script}"')
+    shown = host.check_output(f'/usr/bin/python3 -c "{script}"')
     assert "orders" in shown
     assert not [secret for secret in SECRETS if secret in shown]
 

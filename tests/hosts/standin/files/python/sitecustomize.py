@@ -1,4 +1,5 @@
 """Give the platform Python and the installable Python of the same version a package directory each."""
+
 import os
 import site
 import sys
