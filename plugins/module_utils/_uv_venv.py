@@ -235,12 +235,7 @@ class _Run:
         stamp = read_stamp(build)
         if stamp is None:
             return [f"the build {build} is not complete"]
-        changes = [
-            _CHANGES[name].format(before=_in_words(stamp.inputs.get(name)), after=_in_words(value))
-            for name, value in wanted.inputs.items()
-            if stamp.inputs.get(name) != value
-        ]
-        return changes + self._damage(build, stamp, wanted)
+        return _input_changes(stamp.inputs, wanted.inputs) + self._damage(build, stamp, wanted)
 
     def _damage(self, build: Path, stamp: Stamp, wanted: Wanted) -> list[str]:
         """What happened to a build since it was completed."""
@@ -415,6 +410,13 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value) or "none"
     return str(value)
+
+
+def _input_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changed = [name for name in now if before.get(name) != now[name]]
+    # That the project plays a part at all is said by what brought it in, install_project or the lock's format.
+    changed = [name for name in changed if name not in ("project", "pyproject") or (before.get(name) and now[name])]
+    return [_CHANGES[name].format(before=_in_words(before.get(name)), after=_in_words(now[name])) for name in changed]
 
 
 def _package_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,8 @@ description:
     when all of them are whole, in the order given.
   - Before anything is replaced, O(checks) run against the candidates, which lie under a temporary folder at their full
     paths. A check that fails leaves the host as it was.
-  - A file with a secret is never readable by more people than it will be in the end, and its content is not shown in a diff.
+  - A file with a secret is never readable by more people than it will be in the end, and its content is not shown in
+    a diff.
 notes:
   - M(ansible.builtin.template) and M(ansible.builtin.copy) check one file at a time, with C(validate), and know nothing
     of the others that it needs; each file costs a round trip of its own.
@@ -197,7 +198,7 @@ def _mode(value: str | None, default: int, path: str) -> int:
     return mode
 
 
-def _items(params: dict) -> list[Item]:
+def _items(params: dict[str, Any]) -> list[Item]:
     items = [
         Item(entry["path"], entry["owner"], entry["group"], _mode(entry["mode"], 0o755, entry["path"]))
         for entry in params["directories"]

@@ -15,8 +15,8 @@ description:
     commit of a repository, the digest of an archive, or the digest of what a directory on the controller holds.
   - A source that is there already is not sent again.
 notes:
-  - M(ansible.builtin.copy) sends a directory file by file, M(ansible.builtin.unarchive) unpacks into the place that is used,
-    and neither names the place by what is in it.
+  - M(ansible.builtin.copy) sends a directory file by file, M(ansible.builtin.unarchive) unpacks into the place that is
+    used, and neither names the place by what is in it.
   - This module works with an action plugin of its name, which packs and sends what lies on the controller.
 author:
   - asgiops maintainers (@asgiops)

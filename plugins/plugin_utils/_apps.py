@@ -25,7 +25,7 @@ IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 SOURCES = ("path", "archive", "repo")
 # An app named so would get an account that is the system's.
 SYSTEM_ACCOUNTS = frozenset(
-    [
+    {
         "adm",
         "bin",
         "chrony",
@@ -48,7 +48,7 @@ SYSTEM_ACCOUNTS = frozenset(
         "systemd-coredump",
         "systemd-oom",
         "tss",
-    ]
+    }
 )
 # Keys of the app itself, which its server's own options must not contradict.
 OWN_KEYS = {
@@ -181,8 +181,8 @@ def _broken_timeouts(app: Mapping[str, Any]) -> Iterator[str]:
         return
     if wait <= graceful:
         yield (
-            f"supervisor.stopwaitsecs is {wait}, graceful_timeout is {graceful}: supervisord would kill the server while"
-            " it still serves; stopwaitsecs must be the longer one"
+            f"supervisor.stopwaitsecs is {wait}, graceful_timeout is {graceful}: supervisord would kill the server"
+            " while it still serves; stopwaitsecs must be the longer one"
         )
 
 

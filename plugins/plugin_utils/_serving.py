@@ -118,12 +118,12 @@ def supervisor_options(options: Mapping[str, Any]) -> str:
 
 
 def _supervisor_quote(text: str) -> str:
-    """In quotes as supervisor.datatypes.dict_of_key_value_pairs reads them: it knows no escapes, and strips both kinds."""
+    """In quotes as supervisor.datatypes.dict_of_key_value_pairs reads them: no escapes, and both kinds are stripped."""
     kinds = [quote for quote in "\"'" if quote not in text]
     if not kinds or text[:1] in ("'", '"') or text[-1:] in ("'", '"'):
         raise ServingError(
-            f"supervisor's configuration can't hold the environment value {text!r}: it knows no escapes for quotes at an end"
-            " or for both kinds of them in one value"
+            f"supervisor's configuration can't hold the environment value {text!r}: it knows no escapes for quotes"
+            " at an end, or for both kinds of them in one value"
         )
     return f"{kinds[0]}{text}{kinds[0]}"
 

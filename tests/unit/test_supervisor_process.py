@@ -20,8 +20,12 @@ from _supervisor_daemon import (  # noqa: F401
     shared_daemon_fixture,
     wait_for,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_plan as planning
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Execution, Request, drive
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name
 
 
 def failure(daemon: Daemon, *names: str, check: bool = False, **options: Any) -> SupervisorError:
@@ -226,13 +230,51 @@ def test_absent_stops_and_unloads(daemon: Daemon) -> None:
     assert daemon.pids() == {"bystander": before["bystander"]}
 
 
+FLAPPING = {"autorestart": "true", "numprocs": 5, "process_name": "f%(process_num)d"}
+
+
 def test_programs_that_always_come_back_can_be_stopped_all_the_same(daemon: Daemon) -> None:
-    daemon.program("flaps", "sleep 0.1", autorestart="true", numprocs=10, process_name="f%(process_num)d")
+    daemon.program("flaps", "sleep 0.1", **FLAPPING)
     daemon.start()
     daemon.run("flaps", state="stopped")
     assert set(daemon.states().values()) == {"STOPPED"}
-    daemon.run("flaps")
+    assert "exit status 0" in str(failure(daemon, "flaps"))
     assert daemon.run("flaps", state="absent")["removed"] == ["flaps"]
+    assert daemon.states() == {}
+
+
+def test_a_program_that_comes_back_is_not_taken_for_exited(daemon: Daemon) -> None:
+    daemon.program("flaps", "sleep 0.05", **FLAPPING)
+    daemon.start()
+    supervisor = rpc.connect(daemon.connection())
+    states = [process.state for _look in range(200) for process in status.all_processes(supervisor).values()]
+    assert "EXITED" not in states
+
+
+def execution(daemon: Daemon, request: Request) -> Execution:
+    supervisor = rpc.connect(daemon.connection())
+    names = status.parse_names(request.names)
+    snapshot = planning.take_snapshot(supervisor, names, reread=False)
+    return Execution(supervisor, snapshot, planning.make_plan(snapshot, request.state, names), request, "")
+
+
+def test_a_program_that_came_back_after_its_stop_is_stopped_again(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.start()
+    stopping = execution(daemon, Request(["web"], "stopped", timeout=2))
+    assert drive(stopping.supervisor, [stopping._await(Name("web", "web"))]) == []
+    assert daemon.states() == {"web": "STOPPED"}
+
+
+def test_a_group_with_a_program_that_came_back_is_unloaded_once_it_is_down(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.start()
+    unloading = execution(daemon, Request(["web"], "absent"))
+    unloading.snapshot.processes.clear()
+    stopper = threading.Timer(0.3, daemon.call, ["stopProcess", "web", False])
+    stopper.start()
+    assert drive(unloading.supervisor, [unloading._remove_group("web")]) == []
+    stopper.join()
     assert daemon.states() == {}
 
 
@@ -537,7 +579,7 @@ def test_an_ending_that_may_be_another_groups_is_not_told(daemon: Daemon) -> Non
 
 
 def test_a_restart_that_fails_says_that_the_program_is_down(daemon: Daemon) -> None:
-    daemon.program("web", 'test -e "$0/broken" && exit 3;' + SERVE, startsecs=1, startretries=0)
+    daemon.program("web", 'test -e "$0/broken" && exit 3;' + SERVE, autorestart="false")
     daemon.program("good")
     daemon.start()
     daemon.until("web", "RUNNING")
@@ -552,7 +594,7 @@ def test_supervisord_dies_in_mid_call(own_daemon: Daemon) -> None:
     own_daemon.program("slow", startsecs=30, autostart="false")
     own_daemon.program("quick", autostart="false")
     own_daemon.start()
-    killer = threading.Timer(1, own_daemon.kill)
+    killer = threading.Timer(0.8, own_daemon.kill)
     killer.start()
     error = failure(own_daemon, "slow", "quick")
     killer.join()

@@ -152,7 +152,7 @@ def test_a_login_in_the_url_is_not_repeated() -> None:
 def website() -> Iterator[str]:
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     server.RequestHandlerClass.log_message = lambda *_args: None  # type: ignore[method-assign]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -177,7 +177,7 @@ def test_something_else_than_supervisord(website: str) -> None:
 def test_odd_answers(answer: bytes | None, kind: type[rpc.SupervisorError]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         supervisor = rpc.Supervisor(
-            rpc.Connection(server_url=f"http://127.0.0.1:{listener.getsockname()[1]}"), call_timeout=0.5
+            rpc.Connection(server_url=f"http://127.0.0.1:{listener.getsockname()[1]}"), call_timeout=0.2
         )
 
         def serve() -> None:
@@ -185,7 +185,7 @@ def test_odd_answers(answer: bytes | None, kind: type[rpc.SupervisorError]) -> N
             with client:
                 client.recv(65536)
                 if answer is None:
-                    time.sleep(1)
+                    time.sleep(0.4)
                 else:
                     client.sendall(answer)
 

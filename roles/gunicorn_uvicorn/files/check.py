@@ -59,7 +59,8 @@ def check_bind(bind, own_directory):
             if taken == int(port) and overlap(wanted, address) and uid != os.getuid():
                 owner = name_of(uid)
                 sys.exit(
-                    f"bind {bind}: port {port} is in use by a process of the user {owner}; see: ss -ltnp 'sport = :{port}'"
+                    f"bind {bind}: port {port} is in use by a process of the user {owner};"
+                    f" see: ss -ltnp 'sport = :{port}'"
                 )
 
 
