@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -238,13 +239,13 @@ def _failure(what: str, output: bytes) -> str:
 
 
 def likely_cause(lines: list[str]) -> str:
-    """The line that names the cause: the end of the last traceback, else the last line."""
+    """The line that names the cause: the end of the last traceback, else the last that says error, else the last."""
     for number in range(len(lines) - 1, -1, -1):
         if lines[number].startswith("Traceback (most recent call last)"):
             for line in lines[number + 1 :]:
                 if line and not line.startswith((" ", "\t")):
                     return line
-    return lines[-1].strip()
+    return next((line for line in reversed(lines) if re.match(r"\w*error\b", line, re.IGNORECASE)), lines[-1].strip())
 
 
 def apply(differences: list[Difference], label: Callable[[str], None]) -> None:

@@ -50,6 +50,9 @@ class Request:
 
 def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[str, Any]:
     """The module's result; a SupervisorError has what was done so far in its details."""
+    rpc.require_not_negative(
+        timeout=request.timeout, log_lines=request.log_lines, connect_timeout=connection.connect_timeout
+    )
     names = status.parse_names(request.names)
     signal_name = _signal_name(request)
     if check_mode:

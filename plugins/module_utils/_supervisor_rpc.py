@@ -28,9 +28,6 @@ RETRY_PAUSE = 0.2
 UNKNOWN_METHOD = 1
 SHUTDOWN_STATE = 6
 BAD_NAME = 10
-NO_FILE = 20
-NOT_EXECUTABLE = 21
-FAILED = 30
 SPAWN_ERROR = 50
 ALREADY_STARTED = 60
 NOT_RUNNING = 70
@@ -148,6 +145,12 @@ class Connection:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     connect_timeout: float = 10
+
+
+def require_not_negative(**options: float) -> None:
+    for option, value in options.items():
+        if value < 0:
+            raise SupervisorError(f"{option} {value:g}: it must be 0 or more")
 
 
 def redact(text: str) -> str:

@@ -229,6 +229,7 @@ def last_endings(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name
 
 def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int) -> dict[str, Any]:
     """All of supervisor_info's result."""
+    rpc.require_not_negative(log_lines=log_lines, connect_timeout=connection.connect_timeout)
     wanted = parse_names(names)
     try:
         supervisor = rpc.connect(connection)

@@ -74,10 +74,11 @@ class Daemon:
             lines += [f"[{section}]", *(f"{key}={value}" for key, value in options.items())]
         self.config.write_text("\n".join(lines) + "\n")
 
-    def starts(self, name: str) -> int:
-        """How often the program was started, by its own account."""
+    def starts(self, name: str, at_least: int) -> int:
+        """How often the program was started, by its own account, which may come a moment late."""
         file = self.home(name) / "starts"
-        return len(file.read_text().split()) if file.exists() else 0
+        wait_for(lambda: file.exists() and len(file.read_text().split()) >= at_least, f"{at_least} starts of {name}")
+        return len(file.read_text().split())
 
     # The daemon
 
@@ -99,6 +100,8 @@ class Daemon:
 
     def empty(self) -> None:
         """Leave supervisord running without any program."""
+        if self.process is None:
+            return
         self.programs.clear()
         self.extra = ""
         self.write()

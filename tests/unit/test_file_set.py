@@ -192,4 +192,5 @@ class TestChecks:
 def test_the_cause_is_the_end_of_the_last_traceback() -> None:
     lines = ["Traceback (most recent call last):", "  File x", "KeyError: 1", "later noise"]
     assert _file_set.likely_cause(lines) == "KeyError: 1"
+    assert _file_set.likely_cause(["a", "Error: c", "For help, use -h"]) == "Error: c"
     assert _file_set.likely_cause(["a", "  b "]) == "b"

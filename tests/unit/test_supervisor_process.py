@@ -79,7 +79,7 @@ def test_started_sees_a_starting_program_through_and_counts_no_change(daemon: Da
     result = daemon.run("web")
     assert not result["changed"]
     assert result["processes"][0]["state"] == "RUNNING"
-    assert daemon.starts("web") == 1
+    assert daemon.starts("web", 1) == 1
 
 
 def test_started_restarts_a_changed_program_once(daemon: Daemon) -> None:
@@ -87,6 +87,7 @@ def test_started_restarts_a_changed_program_once(daemon: Daemon) -> None:
     daemon.program("web")
     daemon.program("down", autostart="false")
     daemon.start()
+    daemon.starts("web", 1)
     daemon.program("web", environment='TOKEN="s3cr3t"')
     daemon.program("down", autostart="false", environment='TOKEN="s3cr3t"')
     before = daemon.pids()
@@ -99,8 +100,8 @@ def test_started_restarts_a_changed_program_once(daemon: Daemon) -> None:
     after = daemon.pids()
     assert after["bystander"] == before["bystander"]
     assert after["web"] != before["web"]
-    assert daemon.starts("web") == 2
-    assert daemon.starts("down") == 1
+    assert daemon.starts("web", 2) == 2
+    assert daemon.starts("down", 1) == 1
 
 
 def test_stopped(daemon: Daemon) -> None:
@@ -176,6 +177,8 @@ def test_restarted(daemon: Daemon) -> None:
     daemon.program("changed")
     daemon.program("down", autostart="false")
     daemon.start()
+    for name in ("web", "changed"):
+        daemon.starts(name, 1)
     daemon.program("changed", environment='CHANGED="yes"')
     before = daemon.pids()
     result = daemon.run("web", "changed", "down", state="restarted", check=True)
@@ -185,7 +188,8 @@ def test_restarted(daemon: Daemon) -> None:
     after = daemon.pids()
     assert after.pop("bystander") == before.pop("bystander")
     assert all(after[name] and after[name] != pid for name, pid in before.items())
-    assert [daemon.starts(name) for name in ("web", "changed", "down")] == [2, 2, 1]
+    for name, times in (("web", 2), ("changed", 2), ("down", 1)):
+        assert daemon.starts(name, times) == times
     again = daemon.twice("web", "changed", "down", state="restarted", again=True)
     assert changes(again) == {"restarted": ["changed", "down", "web"]}
 
@@ -244,10 +248,13 @@ def test_programs_that_always_come_back_can_be_stopped_all_the_same(daemon: Daem
 
 
 def test_a_program_that_comes_back_is_not_taken_for_exited(daemon: Daemon) -> None:
-    daemon.program("flaps", "sleep 0.05", **FLAPPING)
+    daemon.program("flaps", "sleep 0.5", **{**FLAPPING, "numprocs": 20})
     daemon.start()
     supervisor = rpc.connect(daemon.connection())
-    states = [process.state for _look in range(200) for process in status.all_processes(supervisor).values()]
+    states = set()
+    began = time.monotonic()
+    while time.monotonic() < began + 1:
+        states.update(process.state for process in status.all_processes(supervisor).values())
     assert "EXITED" not in states
 
 
@@ -503,21 +510,20 @@ def test_exit_at_once(daemon: Daemon) -> None:
     assert report["stderr_tail"] == ["about to fail"]
     assert error.details["added"] == ["bad"]
     assert error.details["changed"]
-    assert daemon.starts("bad") == 2
+    assert daemon.starts("bad", 2) == 2
 
 
 def test_programs_that_end_in_other_ways(daemon: Daemon) -> None:
     daemon.program("killed", "kill -KILL $$", startsecs=1, startretries=0, autostart="false")
     daemon.program("instant", "sleep 0.15;" + FAIL, autorestart="false", autostart="false")
     daemon.program("loops", "exit 5", autorestart="true", autostart="false")
-    daemon.program("late", "sleep 1.02; exit 4", startsecs=1, autorestart="false", autostart="false")
     daemon.program("oneshot", "true", autorestart="false", autostart="false")
     daemon.program("no_command", command="/no/such/command", autostart="false")
     daemon.program("not_executable", command="/etc/passwd", autostart="false")
     daemon.program("no_folder", directory="/no/such/folder", startsecs=1, startretries=0, autostart="false")
     daemon.program("good", autostart="false")
     daemon.start()
-    names = [section.partition(":")[2] for section in daemon.programs if section != "program:late"]
+    names = [section.partition(":")[2] for section in daemon.programs]
     error = failure(daemon, *names)
     reports = {report["name"]: report for report in error.details["failures"]}
     assert set(reports) == set(names) - {"good", "oneshot"}
@@ -608,12 +614,13 @@ def test_supervisord_dies_in_mid_call(own_daemon: Daemon) -> None:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The requests that were sent, counted on their way."""
+    """What was sent, except the looks at how far the programs are, whose number is a matter of time."""
     sent: list[str] = []
     post = rpc.Supervisor._post
 
     def counting(self: rpc.Supervisor, body: bytes, method: str) -> bytes:
-        sent.append(method)
+        if method != "getProcessInfo":
+            sent.append(method)
         return post(self, body, method)
 
     monkeypatch.setattr(rpc.Supervisor, "_post", counting)
@@ -633,8 +640,9 @@ def test_fifty_programs_cost_little_more_than_one(daemon: Daemon, requests: list
     began = time.monotonic()
     result = daemon.run(*(f"p{number}" for number in range(50)))
     assert len(result["started"]) == 50
-    assert len(requests) <= one + 3
-    assert time.monotonic() - began < one_took + 2
+    assert len(requests) <= one + 1
+    # One after the other they would take twenty seconds.
+    assert time.monotonic() - began < one_took + 10
 
 
 def test_two_hundred_programs(daemon: Daemon, requests: list[str]) -> None:
@@ -646,4 +654,4 @@ def test_two_hundred_programs(daemon: Daemon, requests: list[str]) -> None:
     requests.clear()
     assert len(daemon.run(*names)["started"]) == 200
     assert len(daemon.run(*names, state="absent")["removed"]) == 200
-    assert len(requests) < 60
+    assert len(requests) < 20

@@ -18,6 +18,7 @@ import pytest
 from _supervisor_daemon import IGNORE_TERM, Daemon, daemon_fixture, own_daemon_fixture, shared_daemon_fixture  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import gather
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODULE = CHECKOUT / "plugins/modules/supervisor_process.py"
@@ -215,6 +216,16 @@ def test_a_check_on_a_fresh_host(own_daemon: Daemon) -> None:
         assert result["diff"]["before"] == result["diff"]["after"]
     with pytest.raises(rpc.NoSocket):
         run(own_daemon.connection(connect_timeout=0), Request(["web"], state="stopped"), check_mode=False)
+
+
+def test_negative_numbers(daemon: Daemon) -> None:
+    for option in ("timeout", "log_lines"):
+        with pytest.raises(rpc.SupervisorError, match=f"{option} -1"):
+            daemon.run("web", **{option: -1})
+    with pytest.raises(rpc.SupervisorError, match="log_lines -1"):
+        gather(daemon.connection(), [], -1)
+    with pytest.raises(rpc.SupervisorError, match="connect_timeout -1"):
+        gather(daemon.connection(connect_timeout=-1), [], 0)
 
 
 def run_module(module: Path, options: dict[str, Any], tmp_path: Path) -> tuple[dict[str, Any], str]:

@@ -43,12 +43,30 @@ def test_logrotate_keeps_out(host) -> None:
     assert [line for line in rule if line.strip() and not line.startswith("#")] == []
 
 
-def test_a_broken_configuration_replaces_nothing(host, play, converge_playbook) -> None:
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        ("supervisor_logfile_maxbytes=lots", "supervisor_logfile_maxbytes is 'lots'"),
+        ("supervisor_socket_group=nobodys", "'nobodys'"),
+        ("supervisor_minfds=100000000000", "supervisor_minfds is 100000000000"),
+    ],
+)
+def test_a_broken_configuration_replaces_nothing(host, play, converge_playbook, variables, cause) -> None:
     before = host.file("/etc/supervisord.conf").content
-    variables = "supervisor_logfile_maxbytes=lots"
     done = play(converge_playbook, "--limit", host.backend.name, "--extra-vars", variables)
     assert done.status != 0, done.output
-    assert "logfile_maxbytes" in done.output
+    assert cause in " ".join(done.output.split())
+    assert host.file("/etc/supervisord.conf").content == before
+
+
+def test_what_supervisor_itself_refuses_replaces_nothing(host, play, converge_playbook) -> None:
+    """A program file made by hand that would keep supervisord from starting."""
+    before = host.file("/etc/supervisord.conf").content
+    host.check_output("sh -c 'echo [program:broken] > /etc/supervisord.d/broken.ini'")
+    done = play(converge_playbook, "--limit", host.backend.name, "--extra-vars", "supervisor_loglevel=debug")
+    host.check_output("rm /etc/supervisord.d/broken.ini")
+    assert done.status != 0, done.output
+    assert "program:broken" in done.output
     assert host.file("/etc/supervisord.conf").content == before
 
 
