@@ -132,9 +132,10 @@ class Daemon:
 
     def kill(self) -> None:
         if self.process is not None:
-            self.kill_programs()
             self.process.kill()
             self.process.wait()
+            # Only now, since it starts again what is killed.
+            self.kill_programs()
             self.process = None
 
     # What is tested
