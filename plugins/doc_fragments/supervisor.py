@@ -22,4 +22,9 @@ options:
   password:
     description: The password that goes with O(username). It is sent over the connection and shows nowhere else.
     type: str
+  redact:
+    description: Values that must not show in the result, such as secrets that a program may have written to its log.
+    type: list
+    elements: str
+    default: []
 """

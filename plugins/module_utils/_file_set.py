@@ -325,14 +325,28 @@ def _write_new(path: str, item: Item, owner: Owner) -> None:
         os.fsync(handle)
 
 
-def check_candidates(items: list[Item], checks: list[Check], parent: str) -> None:
-    """Stages all items in a folder of its own, runs the checks and removes the folder."""
+def check_candidates(
+    items: list[Item], checks: list[Check], parent: str, label: Callable[[str], None] = lambda path: None
+) -> None:
+    """Stages all items in a folder of its own, runs the checks and removes the folder.
+
+    Directories that are missing are made first, since a check may need them, and go again when it fails.
+    """
+    made: list[str] = []
     folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
     try:
+        for item in items:
+            if item.content is None and item.target is None and not _there(item.path):
+                _make_directory(item, label)
+                made.append(item.path)
         # Others may pass through, to the files that are theirs, but not look around.
         os.chmod(folder, 0o711)
         stage(items, folder)
         for check in checks:
             run_check(check, folder)
+    except BaseException:
+        for path in reversed(made):
+            os.rmdir(path)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

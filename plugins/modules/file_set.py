@@ -14,7 +14,7 @@ description:
   - Writes directories, files and symbolic links in one call. Files are written beside their places first and renamed
     when all of them are whole, in the order given.
   - Before anything is replaced, O(checks) run against the candidates, which lie under a temporary folder at their full
-    paths. A check that fails leaves the host as it was.
+    paths; directories that are missing are made first. A check that fails leaves the host as it was.
   - A file with a secret is never readable by more people than it will be in the end, and its content is not shown in
     a diff.
 notes:
@@ -159,6 +159,7 @@ differences:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (
@@ -267,6 +268,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+
+    def label(path: str) -> None:
+        module.set_default_selinux_context(path, False)
+
     # The modes below are meant as they stand, whatever the umask of the connection.
     os.umask(0o022)
     try:
@@ -275,8 +280,8 @@ def main() -> None:
         if differences and not module.check_mode:
             checks = [Check(**check) for check in module.params["checks"]]
             if checks:
-                check_candidates(items, checks, STAGE_PARENT)
-            apply(differences, lambda path: module.set_default_selinux_context(path, False))
+                check_candidates(items, checks, STAGE_PARENT, label)
+            apply(differences, label)
     except FileSetError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

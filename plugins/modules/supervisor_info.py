@@ -165,6 +165,8 @@ def main() -> None:
             **CONNECTION_OPTIONS,
             "names": {"type": "list", "elements": "str", "default": []},
             "connect_timeout": {"type": "int", "default": 0},
+            # Ansible itself blots these out of everything that a module returns.
+            "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 0},
         },
         required_together=[("username", "password")],

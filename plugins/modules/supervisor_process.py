@@ -278,6 +278,8 @@ def main() -> None:
             "signal": {"type": "str"},
             "timeout": {"type": "int", "default": 300},
             "connect_timeout": {"type": "int", "default": 10},
+            # Ansible itself blots these out of everything that a module returns.
+            "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 20},
         },
         required_if=[("state", "signalled", ["signal"])],

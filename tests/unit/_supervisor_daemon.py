@@ -23,6 +23,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_p
 SERVE = "echo $$ >> $0/starts; exec sleep 1000"
 FAIL = "echo $$ >> $0/starts; echo about to fail >&2; exit 3"
 IGNORE_TERM = "trap '' TERM; touch $0/ready; while :; do sleep 0.1; done"
+STOP_SLOWLY = "trap 'sleep 0.5; exit' TERM; touch $0/ready; while :; do sleep 0.05; done"
 
 LISTS = ("added", "updated", "removed", "started", "stopped", "restarted", "signalled")
 

@@ -145,6 +145,18 @@ class TestChecks:
         self.run(tmp_path, "import sys; assert open(sys.argv[1]).read() == 'wanted\\n'")
         assert os.listdir(tmp_path) == []
 
+    def test_missing_directories_are_there_for_a_check_and_go_when_it_fails(self, tmp_path) -> None:
+        directory = Item(str(tmp_path / "d"), ME, MINE, 0o755)
+        nested = Item(str(tmp_path / "d" / "e"), ME, MINE, 0o755)
+        check = Check(["/usr/bin/test", "-d", nested.path])
+        check_candidates([directory, nested], [check], str(tmp_path))
+        assert os.listdir(tmp_path) == ["d"]
+        os.rmdir(nested.path)
+        with pytest.raises(FileSetError):
+            check_candidates([directory, nested], [Check(["/bin/false"])], str(tmp_path))
+        assert os.listdir(tmp_path) == ["d"]
+        assert os.listdir(tmp_path / "d") == []
+
     def test_a_failure_names_the_cause_first(self, tmp_path) -> None:
         with pytest.raises(FileSetError) as caught:
             self.run(tmp_path, "print('noise'); import no_such_module")

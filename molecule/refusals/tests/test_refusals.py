@@ -99,6 +99,23 @@ def test_unknown_variable_of_an_app(refused) -> None:
     assert "app orders: unknown variable worker_clas; did you mean worker_class?" in refused(worker_clas="asgi")
 
 
+def test_a_crash_at_start_says_why_and_shows_no_secret(play, converge_playbook, host_names, scenario_apps, source):
+    """What no check finds, since only a start runs the lifespan: here the old version is lost, and put back after."""
+    main = source / "orders" / "main.py"
+    crash = "    raise RuntimeError('no database, key ' + os.environ['ORDERS_API_KEY'])\n    app.state.settings"
+    main.write_text(main.read_text(encoding="utf-8").replace("    app.state.settings", crash, 1), encoding="utf-8")
+    secrets = {"ORDERS_API_KEY": "s3cr3t-never-shown"}
+    app = {**scenario_apps[0], "source": {"path": str(source)}, "secrets": secrets}
+    done = play(converge_playbook, "--extra-vars", json.dumps({"fastapi_apps": [app]}))
+    assert done.status != 0, done.output
+    assert "RuntimeError: no database" in done.output
+    assert "s3cr3t-never-shown" not in done.output
+    good = play(converge_playbook)
+    assert good.status == 0, good.output
+    for name in host_names:
+        assert _version(testinfra.get_host(f"podman://{name}"))["version"]
+
+
 def test_secret_in_a_failing_check_does_not_show(refused, source) -> None:
     main = source / "orders" / "main.py"
     main.write_text("import os\nraise RuntimeError('bad key ' + os.environ['ORDERS_API_KEY'])\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Tells, as the app's user and in its environment, whether its server would start.
 
-usage: check.py --bind ADDRESS --own-directory PATH --options NAME,NAME -- COMMAND...
+usage: check.py --bind ADDRESS --options NAME,NAME -- COMMAND...
 COMMAND is the server's own check, which imports the app. It comes last and its output and status are the result's.
 """
 
@@ -41,11 +41,10 @@ def overlap(wanted, taken):
     return wanted == taken or wanted.is_unspecified or taken.is_unspecified
 
 
-def check_bind(bind, own_directory):
+def check_bind(bind):
     if bind.startswith("unix:"):
         folder = os.path.dirname(bind[len("unix:") :])
-        # The app's own directory may not be there yet: it comes with what is checked here.
-        if folder != own_directory and not os.access(folder, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK):
             sys.exit(f"bind {bind}: {pwd.getpwuid(os.getuid()).pw_name} can't create a socket in {folder}")
         return
     host, _colon, port = bind.rpartition(":")
@@ -88,13 +87,12 @@ def check_options(names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bind", required=True)
-    parser.add_argument("--own-directory", required=True)
     parser.add_argument("--options", default="")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     if "gunicorn" in arguments.command:
         check_options([name for name in arguments.options.split(",") if name])
-    check_bind(arguments.bind, arguments.own_directory)
+    check_bind(arguments.bind)
     sys.stdout.flush()
     os.execv(arguments.command[0], arguments.command)
 

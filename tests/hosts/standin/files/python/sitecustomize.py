@@ -4,9 +4,9 @@ import os
 import site
 import sys
 
-VERSION = "python%d.%d" % sys.version_info[:2]
+VERSION = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 PLATFORM = "/usr/libexec/platform-" + VERSION
 
 if sys.prefix == sys.base_prefix == "/usr":
     is_platform = os.path.realpath(sys.executable) == PLATFORM
-    site.addsitedir("/usr/%s/%s/site-packages" % ("lib" if is_platform else "lib64", VERSION))
+    site.addsitedir(f"/usr/{'lib' if is_platform else 'lib64'}/{VERSION}/site-packages")
