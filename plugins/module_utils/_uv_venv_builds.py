@@ -205,7 +205,7 @@ def installed_packages(build: Path) -> dict[str, str]:
     """Packages by canonical name, from the names of their metadata directories: cheap, and no code runs."""
     packages = {}
     for info in build.glob("lib/python*/site-packages/*.dist-info"):
-        name, _, version = info.name[: -len(".dist-info")].partition("-")
+        name, _dash, version = info.name[: -len(".dist-info")].partition("-")
         packages[canonical_name(name)] = version
     return dict(sorted(packages.items()))
 

@@ -136,7 +136,7 @@ def parse_pylock(
     groups: Collection[str],
 ) -> Lock:
     """Turn the tables of a pylock file (PEP 751) into hashed requirements for one interpreter."""
-    if str(data.get("lock-version", "")).split(".")[0] != "1":
+    if str(data.get("lock-version", "")).split(".", maxsplit=1)[0] != "1":
         raise LockError(f"its lock-version is {data.get('lock-version')!r}; versions 1.x are understood")
     _refuse_unknown("extras", extras, data.get("extras", []))
     _refuse_unknown("groups", groups, data.get("dependency-groups", []))

@@ -20,7 +20,8 @@ def gunicorn_settings(host) -> dict[str, str]:
     """What Gunicorn itself prints of its configuration."""
     shown = host.check_output(
         "cd /opt/orders && set -a && . /etc/fastapi/orders/environment && "
-        '"$VIRTUAL_ENV/bin/python" -m gunicorn --config /etc/fastapi/orders/gunicorn.conf.py --print-config orders.main:app'
+        '"$VIRTUAL_ENV/bin/python" -m gunicorn --config /etc/fastapi/orders/gunicorn.conf.py '
+        "--print-config orders.main:app"
     )
     return {key.strip(): value.strip() for key, _equals, value in (row.partition("=") for row in shown.splitlines())}
 
