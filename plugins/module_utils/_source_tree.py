@@ -17,6 +17,8 @@ from typing import IO, Optional
 # Enough of a revision to tell releases apart, short enough to type.
 NAME_LENGTH = 12
 SOURCE = "app"
+# What git, Python and their tools leave in a directory, and no release needs.
+EXCLUDE = [".git", ".venv", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
 
 
 class SourceTreeError(Exception):

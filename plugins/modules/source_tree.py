@@ -107,14 +107,13 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import (
+    EXCLUDE,
     SourceTreeError,
     archive_commit,
     is_there,
     release_path,
     unpack_release,
 )
-
-EXCLUDE = [".git", ".venv", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
 
 
 def _bring(module: AnsibleModule) -> None:
