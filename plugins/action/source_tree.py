@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from typing import Any, Optional
 
@@ -15,6 +16,13 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree 
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _source
 
 MODULE = "asgiops.fastapi_host.source_tree"
+
+
+def _ssh_options(source: dict[str, Any]) -> dict[str, Any]:
+    """A host that fetches over SSH for the first time trusts the key that it is shown, and no other one later."""
+    if not re.match(r"ssh://|[^/:]+@[^/:]+:", str(source["repo"])):
+        return {}
+    return {"accept_newhostkey": True, **({"key_file": source["key_file"]} if source.get("key_file") else {})}
 
 
 class ActionModule(ActionBase):
@@ -100,8 +108,7 @@ class ActionModule(ActionBase):
             version=source.get("version") or "HEAD",
             dest=clone,
             force=True,
-            accept_newhostkey=True,
-            **({"key_file": source["key_file"]} if source.get("key_file") else {}),
+            **_ssh_options(source),
         )
         if fetched.get("failed"):
             return fetched
