@@ -68,6 +68,11 @@ class Snapshot:
     def groups(self) -> set[str]:
         return {name.group for name in self.processes} | self.empty
 
+    @property
+    def all_groups(self) -> set[str]:
+        """Those that are loaded, and those that are in the files as they were read last."""
+        return self.groups | {name.group for name in self.settings} | self.added
+
     def loaded(self, group: str) -> list[Process]:
         return [process for name, process in self.processes.items() if name.group == group]
 
@@ -106,41 +111,33 @@ class Plan:
     groups: list[str]
     singles: list[Name]
     actions: Actions = field(default_factory=Actions)
+    # Groups that are unloaded because they are in no file any more.
+    pruned: list[Name] = field(default_factory=list)
     # Processes that others set in motion and that this run sees through.
     awaited: list[Name] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     @property
-    def selected(self) -> list[Name]:
+    def named(self) -> list[Name]:
         return [*(Name(group) for group in self.groups), *self.singles]
+
+    @property
+    def selected(self) -> list[Name]:
+        return [*self.named, *self.pruned]
 
 
 def take_snapshot(supervisor: rpc.Supervisor, names: Sequence[Name], reread: bool) -> Snapshot:
-    added, changed, removed = _reread(supervisor) if reread else ([], [], [])
+    found = status.differences(supervisor) if reread else {}
     settings = [Settings.of(info) for info in supervisor.call("getAllConfigInfo")]
     snapshot = Snapshot(
         processes=status.all_processes(supervisor),
         settings={each.name: each for each in settings},
-        added=set(added),
-        changed=set(changed),
-        removed=set(removed),
+        **{kind: set(groups) for kind, groups in found.items()},
     )
-    unseen = sorted({name.group for name in names} - snapshot.groups - snapshot.added)
+    unseen = sorted(({name.group for name in names} | snapshot.removed) - snapshot.groups - snapshot.added)
     snapshot.empty = set(_loaded_without_processes(supervisor, unseen))
     return snapshot
-
-
-def _reread(supervisor: rpc.Supervisor) -> tuple[list[str], list[str], list[str]]:
-    """Lets supervisord parse its files and compare; what is loaded and what runs stays as it is."""
-    try:
-        ((added, changed, removed),) = supervisor.call("reloadConfig")
-    except rpc.CallFailed as error:
-        raise rpc.SupervisorError(
-            f"supervisord cannot read its configuration, so nothing was changed: {error.fault.text}. "
-            "Correct the file; one bad section is enough for supervisord to refuse all of them"
-        ) from None
-    return added, changed, removed
 
 
 def _loaded_without_processes(supervisor: rpc.Supervisor, groups: Sequence[str]) -> Iterable[str]:
@@ -149,14 +146,20 @@ def _loaded_without_processes(supervisor: rpc.Supervisor, groups: Sequence[str])
     return [group for group, answer in zip(groups, answers) if answer == []]
 
 
-def make_plan(snapshot: Snapshot, state: str, names: Sequence[Name]) -> Plan:
+def make_plan(snapshot: Snapshot, state: str, names: Sequence[Name], prune: bool = False) -> Plan:
+    """With prune, groups that are in no file any more are unloaded as well."""
     plan = Plan(state, *_select(snapshot, names))
+    if prune:
+        plan.groups = [group for group in plan.groups if group not in snapshot.removed]
+        for group in sorted(snapshot.removed):
+            plan.pruned.append(Name(group))
+            _plan_absent(snapshot, Name(group), snapshot.loaded(group), plan)
     if state in LOADING_STATES:
         for group in plan.groups:
             _plan_group(snapshot, group, plan)
         for name in plan.singles:
             _plan_single(snapshot, name, plan)
-    for name in plan.selected:
+    for name in plan.named:
         processes = status.those_named(snapshot.processes, [name])
         if state == "stopped":
             _plan_stop(snapshot, name, processes, plan)
@@ -170,6 +173,8 @@ def make_plan(snapshot: Snapshot, state: str, names: Sequence[Name]) -> Plan:
 def _select(snapshot: Snapshot, names: Sequence[Name]) -> tuple[list[str], list[Name]]:
     singles = {name for name in names if name.process is not None}
     groups = {name.group for name in names if name.process is None}
+    if status.ALL in names and status.ALL.group not in snapshot.all_groups:
+        groups = snapshot.all_groups
     for group in {name.group for name in singles}:
         members = {process.name for process in snapshot.loaded(group)}
         members.update(settings.name for settings in snapshot.configured(group))

@@ -46,6 +46,10 @@ class Request:
     signal: str | None = None
     timeout: float = 300
     log_lines: int = 20
+    load: bool = True
+    prune: bool = False
+    one_by_one: bool = False
+    require_running: bool = True
 
 
 def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[str, Any]:
@@ -55,18 +59,22 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
     )
     names = status.parse_names(request.names)
     signal_name = _signal_name(request)
-    if check_mode:
-        # Nobody starts supervisord during a check, so there is nothing to wait for.
+    _refuse_contradictions(request)
+    if check_mode or not request.require_running:
+        # Nobody starts supervisord meanwhile, so there is nothing to wait for.
         connection = replace(connection, connect_timeout=0)
     try:
         supervisor = rpc.connect(connection)
     except rpc.NotRunning as error:
+        if not request.require_running:
+            return _nothing_to_do(error)
         if not check_mode:
             raise
         return _without_supervisord(request.state, names, error)
     try:
-        snapshot = planning.take_snapshot(supervisor, names, reread=request.state in planning.LOADING_STATES)
-        plan = planning.make_plan(snapshot, request.state, names)
+        reread = request.load and request.state in planning.LOADING_STATES
+        snapshot = planning.take_snapshot(supervisor, names, reread)
+        plan = planning.make_plan(snapshot, request.state, names, request.prune)
         if plan.errors:
             raise SupervisorError("Nothing was changed. " + " ".join(plan.errors))
         done, processes = plan.actions, snapshot.processes
@@ -97,6 +105,27 @@ def _signal_name(request: Request) -> str:
         raise SupervisorError(
             f"signal {request.signal}: no such signal; allowed are names and numbers, such as HUP or 1"
         ) from None
+
+
+def _refuse_contradictions(request: Request) -> None:
+    loads = request.load and request.state in planning.LOADING_STATES
+    if request.state == "present" and not request.load:
+        raise SupervisorError("state present loads what the files say: load must be true with it")
+    if request.prune and not loads:
+        raise SupervisorError(
+            f"prune needs the configuration files, which state {request.state} with load {str(request.load).lower()} "
+            f"does not read; it goes with load true and the states {', '.join(planning.LOADING_STATES)}"
+        )
+
+
+def _nothing_to_do(error: rpc.NotRunning) -> dict[str, Any]:
+    return {
+        **Actions().as_result(),
+        "processes": [],
+        "warnings": [],
+        "diff": planning.diff_of([], []),
+        "skipped_reason": str(error),
+    }
 
 
 def _without_supervisord(state: str, names: Sequence[Name], error: rpc.NotRunning) -> dict[str, Any]:
@@ -212,7 +241,7 @@ class Execution:
             *(self._remove_group(group) for group in actions.removed),
             # As supervisord does: the last to be started is the first to be stopped.
             *(self._stop(name) for name in own(actions.stopped, reverse=True)),
-            *(self._restart(name) for name in own(actions.restarted, reverse=True)),
+            *self._restarts(own(actions.restarted, reverse=True)),
             *(self._start_from_any_state(name) for name in own(actions.started)),
             *(self._signal(name) for name in own(actions.signalled)),
             *(self._await(name) for name in own(self.plan.awaited)),
@@ -267,6 +296,18 @@ class Execution:
     def _stop(self, name: Name) -> Task:
         yield from self._bring_down(name)
         self.done.stopped.append(name)
+        return []
+
+    def _restarts(self, names: list[Name]) -> list[Task]:
+        if self.request.one_by_one and names:
+            return [self._one_by_one(names[::-1])]
+        return [self._restart(name) for name in names]
+
+    def _one_by_one(self, names: list[Name]) -> Task:
+        """In the order of a start; the first that fails ends the series, so that those after it serve on."""
+        for name in names:
+            for start in (yield from self._restart(name)):
+                yield from start
         return []
 
     def _restart(self, name: Name) -> Task:

@@ -51,8 +51,12 @@ class Name(NamedTuple):
         return self.group if self.process in (None, self.group) else f"{self.group}:{self.process}"
 
 
+# As supervisorctl names all groups.
+ALL = Name("all")
+
+
 def parse_name(text: str) -> Name:
-    """group, group:process, or supervisorctl's group:* for the whole group."""
+    """group, group:process, or supervisorctl's group:* for the whole group and all for everything."""
     group, _colon, process = text.partition(":")
     if not group or not text.isprintable():
         raise rpc.SupervisorError(f"names: {text!r} is no name; allowed is a group's name or group:process")
@@ -138,6 +142,8 @@ def _all_processes(supervisor: rpc.Supervisor) -> dict[Name, Process]:
 
 def those_named(processes: dict[Name, Process], names: Iterable[Name]) -> list[Process]:
     wanted = set(names)
+    if ALL in wanted and not any(name.group == ALL.group for name in processes):
+        return list(processes.values())
     return [process for name, process in processes.items() if name in wanted or Name(name.group) in wanted]
 
 
@@ -227,7 +233,21 @@ def last_endings(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name
     return {name: last[name.process] for name in names if name.process in last and uses[name.process] == 1}
 
 
-def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int) -> dict[str, Any]:
+def differences(supervisor: rpc.Supervisor) -> dict[str, list[str]]:
+    """What the files say and what is loaded, compared by supervisord itself; what runs stays as it is."""
+    try:
+        (lists,) = supervisor.call("reloadConfig")
+    except rpc.CallFailed as error:
+        raise rpc.SupervisorError(
+            f"supervisord cannot read its configuration, so nothing was changed: {error.fault.text}. "
+            "Correct the file; one bad section is enough for supervisord to refuse all of them"
+        ) from None
+    return {kind: sorted(groups) for kind, groups in zip(("added", "changed", "removed"), lists)}
+
+
+def gather(
+    connection: rpc.Connection, names: Sequence[str], log_lines: int, reread: bool = False
+) -> dict[str, Any]:
     """All of supervisor_info's result."""
     rpc.require_not_negative(log_lines=log_lines, connect_timeout=connection.connect_timeout)
     wanted = parse_names(names)
@@ -245,6 +265,7 @@ def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int) -> 
         tails = log_tails(supervisor, shown, log_lines)
         for process, result in zip(shown, results):
             result.update(stdout_tail=tails[process.name].stdout, stderr_tail=tails[process.name].stderr)
+    extra = {"differences": differences(supervisor)} if reread else {}
     supervisor.close()
     return {
         "running": True,
@@ -255,4 +276,5 @@ def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int) -> 
         "identification": identification,
         "processes": results,
         "missing": [str(name) for name in wanted if not those_named(known, [name])],
+        **extra,
     }

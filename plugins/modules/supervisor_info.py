@@ -32,7 +32,7 @@ attributes:
 options:
   names:
     description:
-      - Groups as V(group), and processes as V(group:process), to which the result is limited. All when empty.
+      - Groups as V(group), and processes as V(group:process), to which the result is limited. All when empty or V(all).
     type: list
     elements: str
     default: []
@@ -44,6 +44,12 @@ options:
     description: How many lines of the end of each log to return. V(0) returns none.
     type: int
     default: 0
+  reread:
+    description:
+      - Whether supervisord reads its configuration files anew and tells what differs from what is loaded, as
+        C(supervisorctl reread) does. Nothing is loaded, started or stopped by it.
+    type: bool
+    default: false
 seealso:
   - module: asgiops.fastapi_host.supervisor_process
 """
@@ -58,6 +64,11 @@ EXAMPLES = r"""
     that:
       - supervisor.running
       - supervisor.processes | rejectattr('state', 'eq', 'RUNNING') | length == 0
+
+- name: What a reload would change
+  asgiops.fastapi_host.supervisor_info:
+    reread: true
+  register: supervisor
 
 - name: The last lines of one program's logs
   asgiops.fastapi_host.supervisor_info:
@@ -143,6 +154,24 @@ processes:
       returned: when O(log_lines) is not V(0)
       type: list
       elements: str
+differences:
+  description: The groups in which the configuration files differ from what is loaded.
+  returned: with O(reread), when supervisord runs
+  type: dict
+  contains:
+    added:
+      description: Groups that are in the files only.
+      type: list
+      elements: str
+    changed:
+      description: Groups that are in both with a difference.
+      type: list
+      elements: str
+    removed:
+      description: Groups that are loaded only.
+      type: list
+      elements: str
+  sample: {added: [reports], changed: [], removed: []}
 missing:
   description: The O(names) that supervisord knows nothing of; all of them when it does not run.
   returned: always
@@ -168,6 +197,7 @@ def main() -> None:
             # Ansible itself blots these out of everything that a module returns.
             "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 0},
+            "reread": {"type": "bool", "default": False},
         },
         required_together=[("username", "password")],
         supports_check_mode=True,
@@ -175,7 +205,7 @@ def main() -> None:
     options = module.params
     connection = Connection(**{name: options[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
     try:
-        result = gather(connection, options["names"], options["log_lines"])
+        result = gather(connection, options["names"], options["log_lines"], options["reread"])
     except SupervisorError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)

@@ -53,7 +53,7 @@ options:
   names:
     description:
       - The groups and processes. A program that is in no C([group]) is a group of its own with the program's name.
-      - V(group) or V(group:*) means all processes of the group, V(group:process) one of them.
+      - V(group) or V(group:*) means all processes of the group, V(group:process) one of them, V(all) all groups.
       - Naming all processes of a group one by one is naming the group.
     type: list
     elements: str
@@ -74,6 +74,31 @@ options:
   signal:
     description: The signal to send with O(state=signalled), as a name or number, such as V(HUP).
     type: str
+  load:
+    description:
+      - Whether V(started) and V(restarted) load what is new or changed in the configuration files first. V(false) leaves
+        the files unread and works with what is loaded, as C(supervisorctl start) and C(supervisorctl restart) do.
+    type: bool
+    default: true
+  prune:
+    description:
+      - Whether groups that are loaded and in no configuration file any more are stopped and unloaded as well, whoever
+        put them there. It is what C(supervisorctl update) does with them.
+      - Only where the files are read. O(names) may be empty then.
+    type: bool
+    default: false
+  one_by_one:
+    description:
+      - Whether processes that are restarted, and not loaded anew, are restarted one after the other, each when the one
+        before it is V(RUNNING). The first that fails ends the series, and those after it stay as they are.
+    type: bool
+    default: false
+  require_running:
+    description:
+      - Whether a supervisord that does not run is an error. With V(false) there is nothing to do on such a host, for
+        supervisord reads its files when it starts.
+    type: bool
+    default: true
   timeout:
     description:
       - The most seconds to wait for one program's stop, and for one program's start.
@@ -118,6 +143,19 @@ EXAMPLES = r"""
   asgiops.fastapi_host.supervisor_process:
     names: [orders_blue, orders_green]
     state: present
+
+- name: Restart the processes of a pool one after the other, as they are loaded
+  asgiops.fastapi_host.supervisor_process:
+    names: [orders]
+    state: restarted
+    load: false
+    one_by_one: true
+
+- name: Load what the files say, and unload what is in none of them any more
+  asgiops.fastapi_host.supervisor_process:
+    names: [all]
+    state: present
+    prune: true
 
 - name: Have a program open its log files again
   asgiops.fastapi_host.supervisor_process:
@@ -215,6 +253,10 @@ processes:
       description: The paths of the logs, C(stdout) and C(stderr), each null when there is none.
       type: dict
       sample: {stdout: /var/log/orders/blue.log, stderr: null}
+skipped_reason:
+  description: Why supervisord is taken as not running, so that nothing was to do.
+  returned: with O(require_running=false), when supervisord does not run
+  type: str
 failures:
   description: The programs that did not reach the state. The error message says the same in words.
   returned: when a program failed
@@ -259,6 +301,8 @@ warnings:
   elements: str
 """
 
+import dataclasses
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_plan import STATES
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
@@ -276,6 +320,10 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": list(STATES), "default": "started"},
             "signal": {"type": "str"},
+            "load": {"type": "bool", "default": True},
+            "prune": {"type": "bool", "default": False},
+            "one_by_one": {"type": "bool", "default": False},
+            "require_running": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 300},
             "connect_timeout": {"type": "int", "default": 10},
             # Ansible itself blots these out of everything that a module returns.
@@ -288,7 +336,7 @@ def main() -> None:
     )
     options = module.params
     connection = Connection(**{name: options[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
-    request = Request(**{name: options[name] for name in ("names", "state", "signal", "timeout", "log_lines")})
+    request = Request(**{field.name: options[field.name] for field in dataclasses.fields(Request)})
     try:
         result = run(connection, request, module.check_mode)
         message = None

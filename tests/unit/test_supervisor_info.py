@@ -18,7 +18,7 @@ from _supervisor_daemon import (  # noqa: F401
     shared_daemon_fixture,
     wait_for,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import Connection
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import Connection, SupervisorError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import gather
 from test_supervisor_rpc import free_port
 
@@ -153,3 +153,30 @@ def test_logs_through_supervisord(own_daemon: Daemon) -> None:
     assert processes["noise"]["stdout_tail"] == ["?[31mred?[0m", "bell ?"]
     assert processes["not_utf8"]["stdout_tail"] == ["(supervisord cannot send this log, since it is not UTF-8)"]
     assert set(processes["euros"]["stdout_tail"][0]) == {"\u20ac"}
+
+
+def test_reread_tells_and_changes_nothing(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.program("old")
+    daemon.program("same")
+    daemon.start()
+    daemon.program("web", environment='CHANGED="yes"')
+    daemon.forget("old")
+    daemon.program("new")
+    before = daemon.pids()
+    told = {"added": ["new"], "changed": ["web"], "removed": ["old"]}
+    for _run in range(2):
+        assert gather(daemon.connection(), [], 0, reread=True)["differences"] == told
+    assert daemon.pids() == before
+    daemon.program("broken", numprocs=2)
+    with pytest.raises(SupervisorError, match="cannot read its configuration"):
+        gather(daemon.connection(), [], 0, reread=True)
+
+
+def test_all_is_a_name(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.program("other")
+    daemon.start()
+    result = gather(daemon.connection(), ["all"], 0)
+    assert [each["name"] for each in result["processes"]] == ["other", "web"]
+    assert result["missing"] == []

@@ -658,3 +658,107 @@ def test_two_hundred_programs(daemon: Daemon, requests: list[str]) -> None:
     assert len(daemon.run(*names)["started"]) == 200
     assert len(daemon.run(*names, state="absent")["removed"]) == 200
     assert len(requests) < 20
+
+
+# --- load, prune, one_by_one, require_running, all
+
+
+def test_without_loading_the_files_stay_unread(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.program("down", autostart="false")
+    daemon.start()
+    daemon.program("web", environment='CHANGED="yes"')
+    daemon.program("new")
+    before = daemon.pids()
+    assert changes(daemon.twice("web", "down", load=False)) == {"started": ["down"]}
+    assert daemon.pids()["web"] == before["web"]
+    result = daemon.twice("web", again=True, state="restarted", load=False)
+    assert changes(result) == {"restarted": ["web"]}
+    assert "supervisord knows no such program or group: new" in str(failure(daemon, "new", load=False))
+    # The change is still there to be loaded.
+    assert changes(daemon.run("web")) == {"updated": ["web"], "restarted": ["web"]}
+
+
+def test_present_loads_by_its_meaning(daemon: Daemon) -> None:
+    daemon.start()
+    assert "load must be true" in str(failure(daemon, "web", state="present", load=False))
+
+
+def test_prune_unloads_what_is_in_no_file(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.program("old")
+    daemon.program("idle", autostart="false")
+    daemon.program("none", numprocs=0, process_name="%(process_num)s")
+    daemon.start()
+    before = daemon.pids()
+    for name in ("old", "idle", "none"):
+        daemon.forget(name)
+    result = daemon.twice("web", state="present", prune=True)
+    assert changes(result) == {"removed": ["idle", "none", "old"], "stopped": ["old"]}
+    assert "old: not loaded\n" in result["diff"]["after"]
+    assert daemon.pids() == {"web": before["web"]}
+
+
+def test_prune_needs_no_name(daemon: Daemon) -> None:
+    daemon.program("old")
+    daemon.start()
+    daemon.forget("old")
+    assert changes(daemon.twice(state="present", prune=True)) == {"removed": ["old"], "stopped": ["old"]}
+
+
+def test_prune_needs_the_files(daemon: Daemon) -> None:
+    daemon.start()
+    assert "prune needs the configuration files" in str(failure(daemon, state="stopped", prune=True))
+
+
+def test_one_by_one(daemon: Daemon) -> None:
+    """Never are two down at once: each writes when it starts and when it stops."""
+    log = daemon.folder / "programs" / "turns"
+    script = f"trap 'echo down >> {log}; exit' TERM; sleep 0.2; echo up >> {log}; while :; do sleep 0.05; done"
+    daemon.program("pool", script, numprocs=3, process_name="p%(process_num)s", startsecs=1)
+    daemon.start()
+    wait_for(lambda: log.exists() and log.read_text().split() == ["up"] * 3, "all are up")
+    before = daemon.pids()
+    log.write_text("")
+    result = daemon.run("pool", state="restarted", one_by_one=True)
+    assert changes(result) == {"restarted": ["pool:p0", "pool:p1", "pool:p2"]}
+    assert not set(before.values()) & set(daemon.pids().values())
+    assert log.read_text().split() == ["down", "up"] * 3
+
+
+def test_one_by_one_ends_at_the_first_that_fails(daemon: Daemon) -> None:
+    flag = daemon.folder / "programs" / "broken"
+    script = f"[ -e {flag} ] && exit 7; exec sleep 1000"
+    daemon.program("pool", script, numprocs=3, process_name="p%(process_num)s", startsecs=1, startretries=0)
+    daemon.start()
+    wait_for(lambda: set(daemon.states().values()) == {"RUNNING"}, "all run")
+    before = daemon.pids()
+    flag.touch()
+    error = failure(daemon, "pool", state="restarted", one_by_one=True)
+    assert [each["name"] for each in error.details["failures"]] == ["pool:p0"]
+    after = daemon.pids()
+    assert {name: after[name] for name in ("pool:p1", "pool:p2")} == {
+        name: before[name] for name in ("pool:p1", "pool:p2")
+    }
+
+
+def test_all_means_all(daemon: Daemon) -> None:
+    daemon.program("a")
+    daemon.program("b", numprocs=2, process_name="b%(process_num)s")
+    daemon.program("c", autostart="false")
+    daemon.start()
+    daemon.program("new")
+    assert changes(daemon.twice("all")) == {"added": ["new"], "started": ["c", "new"]}
+    result = daemon.twice("all", again=True, state="signalled", signal="USR1")
+    assert result["signalled"] == ["a", "b:b0", "b:b1", "c", "new"]
+    daemon.twice("all", state="stopped")
+    assert set(daemon.states().values()) == {"STOPPED"}
+    assert daemon.twice("all", state="absent")["removed"] == ["a", "b", "c", "new"]
+
+
+def test_where_supervisord_need_not_run(own_daemon: Daemon) -> None:
+    own_daemon.program("web")
+    for check in (True, False):
+        result = own_daemon.run("web", check=check, require_running=False)
+        assert not result["changed"]
+        assert "supervisord is not running" in result["skipped_reason"]
