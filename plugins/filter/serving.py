@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _serving, _supervisor_config
 
 
 def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,7 +32,12 @@ class FilterModule:
             "shell_environment": _filter(_serving.shell_environment),
             "split_bind": _filter(_serving.split_bind),
             "stop_budget": _filter(_serving.stop_budget),
+            "supervisor_groups": _filter(_supervisor_config.supervisor_groups),
             "supervisor_options": _filter(_serving.supervisor_options),
+            "supervisor_password": _filter(_supervisor_config.supervisor_password),
+            "supervisor_problems": _filter(_supervisor_config.supervisor_problems),
+            "supervisor_secrets": _filter(_supervisor_config.supervisor_secrets),
+            "supervisor_sections": _filter(_supervisor_config.supervisor_sections),
             "systemd_quote": _filter(_serving.systemd_quote),
             "worker_plan": _filter(_serving.worker_plan),
         }

@@ -245,9 +245,7 @@ def differences(supervisor: rpc.Supervisor) -> dict[str, list[str]]:
     return {kind: sorted(groups) for kind, groups in zip(("added", "changed", "removed"), lists)}
 
 
-def gather(
-    connection: rpc.Connection, names: Sequence[str], log_lines: int, reread: bool = False
-) -> dict[str, Any]:
+def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int, reread: bool = False) -> dict[str, Any]:
     """All of supervisor_info's result."""
     rpc.require_not_negative(log_lines=log_lines, connect_timeout=connection.connect_timeout)
     wanted = parse_names(names)

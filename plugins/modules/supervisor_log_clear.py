@@ -11,7 +11,8 @@ module: supervisor_log_clear
 short_description: Empty the logs of supervisord's processes
 version_added: 0.1.0
 description:
-  - Empties the current stdout and stderr logs of named processes, over supervisord's XML-RPC interface. Rotated logs stay.
+  - Empties the current stdout and stderr logs of named processes, over supervisord's XML-RPC interface. Rotated logs
+    stay.
   - What C(supervisorctl clear) does, and the logs of processes that do not run as well, which supervisord leaves alone
     without a word.
 notes:

@@ -76,8 +76,9 @@ options:
     type: str
   load:
     description:
-      - Whether V(started) and V(restarted) load what is new or changed in the configuration files first. V(false) leaves
-        the files unread and works with what is loaded, as C(supervisorctl start) and C(supervisorctl restart) do.
+      - Whether V(started) and V(restarted) load what is new or changed in the configuration files first.
+      - V(false) leaves the files unread and works with what is loaded, as C(supervisorctl start) and
+        C(supervisorctl restart) do.
     type: bool
     default: true
   prune:

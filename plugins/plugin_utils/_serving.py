@@ -21,6 +21,8 @@ GRACEFUL_TIMEOUT = 30
 STOP_MARGIN = 10
 SMALLEST_STOP_BUDGET = 90
 STOP_BUDGET_MARGIN = 30
+# supervisor's own default of stopwaitsecs.
+STOP_WAIT = 10
 
 
 class ServingError(ValueError):
@@ -154,9 +156,11 @@ def _plain(value: Any) -> Any:
     raise ServingError(f"{type(value).__name__} can't be written as a Python value")
 
 
-def stop_budget(apps: Iterable[Any], graceful_timeout: int = GRACEFUL_TIMEOUT) -> int:
-    """Seconds that supervisord may need to stop all apps, one after the other, and a margin."""
-    total = 0
+def stop_budget(
+    apps: Iterable[Any], graceful_timeout: int = GRACEFUL_TIMEOUT, programs: Iterable[Mapping[str, Any]] = ()
+) -> int:
+    """Seconds that supervisord may need to stop all apps and programs, one after the other, and a margin."""
+    total = sum(int(program.get("stopwaitsecs", STOP_WAIT)) for program in programs)
     for app in apps:
         if not isinstance(app, Mapping):
             continue

@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sections of supervisor's configuration from the lists of the role supervisor, and what is wrong with these lists."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+
+# The lists of the role, and the sections that their entries become.
+SECTIONS = {
+    "programs": "program",
+    "fcgi_programs": "fcgi-program",
+    "event_listeners": "eventlistener",
+    "groups": "group",
+}
+# Keys of an entry that are ours and no options of supervisor.
+OWN_KEYS = ("name", "secrets")
+LOG_DIRECTORY = "/var/log/supervisor"
+SHA_PREFIX = "{SHA}"
+
+# What supervisor.options.ProcessConfig and supervisorctl can take apart; ':' parts group and process.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# supervisor.datatypes.byte_size
+SIZE = re.compile(r"\d+(KB|MB|GB)?", re.IGNORECASE)
+# Quoted in YAML, for a bare 022 is the number 18 there.
+OCTAL = re.compile(r"0[0-7]{2,3}")
+# A process's number in one of the forms of Python's % operator.
+PROCESS_NUM = re.compile(r"%\(process_num\)[-#0 +]*\d*[ds]")
+# What begins a comment within a line (supervisor.options.UnhosedConfigParser).
+COMMENT = re.compile(r"\s[;#]")
+# A percent sign that begins none of supervisor's expansions, such as %(here)s and %(process_num)02d.
+LITERAL_PERCENT = re.compile(r"%(?!\([A-Za-z_]\w*\)[-#0 +]*\d*[ds])")
+
+
+def supervisor_sections(lists: Mapping[str, Any]) -> str:
+    """The text of a configuration file with one section for each entry of the lists in SECTIONS."""
+    return "\n".join(
+        f"[{section}:{entry['name']}]\n{_options(section, entry)}"
+        for key, section in SECTIONS.items()
+        for entry in lists.get(key) or []
+    )
+
+
+def _options(section: str, entry: Mapping[str, Any]) -> str:
+    options = {key: value for key, value in entry.items() if key not in OWN_KEYS and value is not None}
+    if section == "group":
+        return _lines(options)
+    environment = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
+    options.pop("environment", None)
+    text = _lines({**_defaults(section, entry), **options})
+    return text + (_serving.supervisor_options({"environment": environment}) if environment else "")
+
+
+def _defaults(section: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What supervisor would do otherwise: refuse a pool without numbers, and log into files of random names."""
+    defaults: dict[str, Any] = {}
+    name = str(entry["name"])
+    number = "_%(process_num)02d" if _number(entry.get("numprocs", 1)) > 1 else ""
+    if number:
+        defaults["process_name"] = f"%(program_name)s{number}"
+    log = f"{LOG_DIRECTORY}/{name}{number}.log"
+    if section == "eventlistener":
+        # Its stdout is what it tells supervisord.
+        return {**defaults, "stdout_logfile": "NONE", "stderr_logfile": log}
+    if "stderr_logfile" not in entry:
+        defaults["redirect_stderr"] = True
+    return {**defaults, "stdout_logfile": log}
+
+
+def _lines(options: Mapping[str, Any]) -> str:
+    """Like _serving.supervisor_options, with supervisor's own expansions left to it."""
+    lines = []
+    for key, value in options.items():
+        texts = value if isinstance(value, (list, tuple)) else [value]
+        text = ",".join(_serving.text_of(key, item) for item in texts)
+        lines.append(f"{key}={LITERAL_PERCENT.sub('%%', text)}\n")
+    return "".join(lines)
+
+
+def supervisor_groups(lists: Mapping[str, Any]) -> list[str]:
+    """The groups that supervisord makes of the lists: the groups, and each program that is in none of them."""
+    groups = lists.get("groups") or []
+    grouped = {program for group in groups for program in group["programs"]}
+    names = [str(entry["name"]) for key in SECTIONS for entry in lists.get(key) or []]
+    return sorted(set(names) - grouped)
+
+
+def supervisor_password(password: str) -> str:
+    """A password as supervisor compares it without holding it: {SHA} and the SHA-1 in hexadecimal."""
+    if password.startswith(SHA_PREFIX):
+        return password
+    return SHA_PREFIX + hashlib.sha1(password.encode()).hexdigest()
+
+
+def supervisor_problems(
+    lists: Mapping[str, Any], server: Mapping[str, Any], taken: Iterable[str], prefix: str = "supervisor_"
+) -> list[str]:
+    """All that is wrong across the values of the role's lists and its inet_http_server, a sentence each."""
+    problems = [*_name_problems(lists, set(taken), prefix)]
+    for key, section in SECTIONS.items():
+        for number, entry in enumerate(lists.get(key) or []):
+            label = f"{prefix}{key}[{number}] {entry.get('name', '')}".rstrip()
+            checks = _group_problems(entry, lists) if section == "group" else _program_problems(section, entry)
+            problems += [f"{label}: {problem}" for problem in checks]
+    problems += [f"{prefix}inet_http_server: {problem}" for problem in _server_problems(server)]
+    return problems
+
+
+def _name_problems(lists: Mapping[str, Any], taken: set[str], prefix: str) -> Iterator[str]:
+    names = [(key, str(entry.get("name", ""))) for key in SECTIONS for entry in lists.get(key) or []]
+    for key, name in names:
+        if not NAME.fullmatch(name):
+            yield f"{prefix}{key}: name {name!r}: it must be letters, digits, '_', '.' and '-', not '.' or '-' first"
+        elif name in taken:
+            yield f"{prefix}{key}: name {name!r} is that of an app or of a listener of this role: choose another one"
+    for name, uses in Counter(name for _key, name in names).items():
+        if uses > 1:
+            keys = sorted({key for key, other in names if other == name})
+            yield f"{prefix}{', '.join(keys)}: name {name!r} is used {uses} times: each section needs its own"
+
+
+def _group_problems(group: Mapping[str, Any], lists: Mapping[str, Any]) -> Iterator[str]:
+    programs = {str(entry.get("name")) for entry in lists.get("programs") or []}
+    fcgi = {str(entry.get("name")) for entry in lists.get("fcgi_programs") or []}
+    members = [str(name) for name in group.get("programs") or []]
+    if not members:
+        yield "programs is empty: name the programs of the group"
+    for name in members:
+        if name in fcgi:
+            yield f"programs: {name} is one of fcgi_programs, which lose their socket in a group: leave it out"
+        elif name not in programs:
+            known = ", ".join(sorted(programs)) or "none"
+            yield f"programs: there is no {name} in programs; there are: {known}"
+    for other in lists.get("groups") or []:
+        shared = set(members) & {str(name) for name in other.get("programs") or []}
+        if other is not group and shared:
+            yield f"programs: {', '.join(sorted(shared))} is in the group {other.get('name')} too: keep it in one"
+
+
+def _program_problems(section: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    yield from _pool_problems(entry)
+    yield from _format_problems(entry)
+    both = set(entry.get("environment") or {}) & set(entry.get("secrets") or {})
+    if both:
+        yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
+    try:
+        variables = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
+        _serving.shell_environment(variables)
+        _serving.supervisor_options({"environment": variables})
+    except _serving.ServingError as error:
+        yield str(error)
+    if entry.get("stopasgroup") and entry.get("killasgroup") is False:
+        yield "stopasgroup is true and killasgroup is false: supervisor refuses that; leave killasgroup out"
+    if section == "eventlistener":
+        yield from _listener_problems(entry)
+    if section == "fcgi-program":
+        yield from _socket_problems(entry)
+
+
+def _pool_problems(entry: Mapping[str, Any]) -> Iterator[str]:
+    if _number(entry.get("numprocs", 1)) <= 1:
+        return
+    name = entry.get("process_name")
+    if name and not PROCESS_NUM.search(str(name)):
+        yield (
+            f"numprocs is {entry['numprocs']} and process_name is {name!r}: it must hold the number, as "
+            "'%(program_name)s_%(process_num)02d'"
+        )
+    for key in ("stdout_logfile", "stderr_logfile"):
+        path = str(entry.get(key) or "")
+        if path.startswith("/") and not path.startswith("/dev/") and not PROCESS_NUM.search(path):
+            yield (
+                f"numprocs is {entry['numprocs']} and {key} is {path!r}: all processes would write and rotate one file;"
+                " put %(process_num)02d into it"
+            )
+
+
+def _format_problems(entry: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in entry.items():
+        if key.endswith("_maxbytes") and not SIZE.fullmatch(str(value)):
+            yield f"{key} is {value!r}: it must be a number of bytes, or one with KB, MB or GB, such as 50MB"
+        if key in ("umask", "socket_mode") and not OCTAL.fullmatch(str(value)):
+            yield f"{key} is {value!r}: it must be octal digits in quotes, such as '022'"
+        if isinstance(value, str):
+            yield from (f"{key}: {problem}" for problem in _unwritable(value))
+    for kind in ("environment", "secrets"):
+        for name, value in (entry.get(kind) or {}).items():
+            yield from (f"{kind}.{name}: {problem}" for problem in _unwritable(str(value)))
+
+
+def _unwritable(text: str) -> Iterator[str]:
+    """supervisor's files know no escape for either."""
+    if "\n" in text:
+        yield "no value may hold a line break"
+    if COMMENT.search(text):
+        yield "white space before ';' or '#' begins a comment in supervisor's configuration"
+
+
+def _listener_problems(entry: Mapping[str, Any]) -> Iterator[str]:
+    if entry.get("redirect_stderr"):
+        yield "redirect_stderr is true: the stdout of an event listener is its protocol; leave it out"
+    if not entry.get("events"):
+        yield "events is empty: name the events that it listens to, such as PROCESS_STATE_FATAL"
+    if "buffer_size" in entry and _number(entry["buffer_size"]) < 1:
+        yield f"buffer_size is {entry['buffer_size']}: it must be 1 event or more"
+
+
+def _socket_problems(entry: Mapping[str, Any]) -> Iterator[str]:
+    socket = str(entry.get("socket", ""))
+    if not re.fullmatch(r"unix:///\S+|tcp://[^:\[\]/\s*]+:\d{1,5}", socket):
+        yield f"socket is {socket!r}: it must be unix:///PATH or tcp://HOST:PORT, with a name or an IPv4 address"
+    elif socket.startswith("tcp:") and (entry.get("socket_owner") or entry.get("socket_mode")):
+        yield "socket_owner and socket_mode are for a socket unix:///PATH alone"
+
+
+def _server_problems(server: Mapping[str, Any]) -> Iterator[str]:
+    if not server:
+        return
+    for key in ("username", "password"):
+        if not server.get(key):
+            yield f"{key} is missing: whoever reaches the port can start programs as any user"
+    password = str(server.get("password") or "")
+    if password.startswith(SHA_PREFIX) and not re.fullmatch(r"[0-9a-f]{40}", password[len(SHA_PREFIX) :]):
+        yield "password begins with {SHA}, so 40 lower-case hexadecimal digits must follow, the SHA-1 of the password"
+    if ":" in str(server.get("username") or ""):
+        yield "username holds ':', which parts it from the password in HTTP"
+    port = str(server.get("port") or "")
+    found = re.fullmatch(r"(?P<host>[^:\[\]\s]+):(?P<port>\d{1,5})", port)
+    if not found or not 0 < int(found["port"]) < 65536:
+        yield f"port is {port!r}: it must be HOST:PORT, such as 127.0.0.1:9001; supervisor knows no IPv6 there"
+    elif not _is_loopback(found["host"]) and not server.get("public"):
+        yield (
+            f"port is {port!r}, which other hosts reach, with the password in clear text: use 127.0.0.1 and an SSH"
+            " tunnel, or set public to true if that is meant"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _number(value: Any) -> int:
+    """0 where it is none, which the argument spec reports."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def supervisor_secrets(lists: Mapping[str, Any], server: Mapping[str, Any]) -> list[str]:
+    """All values that must not show: the programs' secrets, and the password as it was given and as it is written."""
+    entries = [entry for key in SECTIONS for entry in lists.get(key) or []]
+    values = [str(value) for entry in entries for value in (entry.get("secrets") or {}).values()]
+    password = str(server.get("password") or "")
+    if password:
+        values += [password, supervisor_password(password)]
+    return [value for value in values if value]

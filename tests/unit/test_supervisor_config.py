@@ -1,0 +1,238 @@
+"""The sections that the role supervisor writes, read back by supervisor's own parser, and what the role refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _supervisor_config as config
+from hypothesis import given
+from hypothesis import strategies as st
+from supervisor import options as supervisor_options
+from supervisor.datatypes import RestartUnconditionally
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "supervisor"
+SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
+SERVER = {"port": "127.0.0.1:9001", "username": "ops", "password": "hunter2"}
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path, monkeypatch) -> None:
+    """supervisor wants the directory of a log to be there."""
+    monkeypatch.setattr(config, "LOG_DIRECTORY", str(tmp_path))
+
+
+def parse(folder: Path, text: str) -> dict[str, Any]:
+    """The groups as supervisor reads them."""
+    path = folder / "supervisord.conf"
+    path.write_text(f"[supervisord]\nnodaemon=true\n{text}", encoding="utf-8")
+    options = supervisor_options.ServerOptions()
+    options.realize(["-n", "-c", str(path)])
+    return {group.name: group for group in options.process_group_configs}
+
+
+def read_back(folder: Path, lists: dict[str, Any]) -> dict[str, Any]:
+    return parse(folder, config.supervisor_sections(lists))
+
+
+def problems(lists: dict[str, Any], server: dict[str, Any] | None = None, taken: tuple[str, ...] = ()) -> list[str]:
+    return config.supervisor_problems(lists, server or {}, taken)
+
+
+def program(name: str = "mailer", **options: Any) -> dict[str, Any]:
+    return {"name": name, "command": "/bin/sleep 1000", **options}
+
+
+# --- rendering
+
+
+def test_a_program(tmp_path) -> None:
+    (group,) = read_back(tmp_path, {"programs": [program(startsecs=5, exitcodes=[0, 2], autorestart=True)]}).values()
+    (process,) = group.process_configs
+    assert (process.name, process.command, process.startsecs) == ("mailer", "/bin/sleep 1000", 5)
+    assert (process.exitcodes, process.redirect_stderr) == ([0, 2], True)
+    assert process.stdout_logfile == f"{tmp_path}/mailer.log"
+    assert process.autorestart is RestartUnconditionally
+
+
+def test_a_pool_has_numbers(tmp_path) -> None:
+    pool = program("pool", command="/bin/serve --port 80%(process_num)02d", numprocs=16)
+    (group,) = read_back(tmp_path, {"programs": [pool]}).values()
+    assert [process.name for process in group.process_configs] == [f"pool_{number:02d}" for number in range(16)]
+    assert group.process_configs[7].command == "/bin/serve --port 8007"
+    assert group.process_configs[7].stdout_logfile == f"{tmp_path}/pool_07.log"
+
+
+def test_groups_and_listeners(tmp_path) -> None:
+    lists = {
+        "programs": [program("a"), program("b", priority=1), program("alone")],
+        "fcgi_programs": [program("web", socket="unix:///run/web.sock", socket_mode="0770")],
+        "event_listeners": [program("ears", events=["PROCESS_STATE_FATAL", "TICK_60"], buffer_size=50)],
+        "groups": [{"name": "both", "programs": ["a", "b"], "priority": 5}],
+    }
+    groups = read_back(tmp_path, lists)
+    assert sorted(groups) == config.supervisor_groups(lists) == ["alone", "both", "ears", "web"]
+    assert [process.name for process in sorted(groups["both"].process_configs)] == ["b", "a"]
+    assert groups["both"].priority == 5
+    assert groups["ears"].buffer_size == 50
+    assert len(groups["ears"].pool_events) == 2
+    assert groups["ears"].process_configs[0].stdout_logfile is None
+    assert groups["web"].socket_config.mode == 0o770
+    assert problems(lists) == []
+
+
+def test_all_options_of_the_spec_are_supervisors(tmp_path) -> None:
+    """Each option that the spec lists is written and read, as the sample value that its type allows."""
+    samples = {"str": "sample", "int": 7, "bool": True, "dict": {"A": "b"}, "path": "/", "list": ["0"]}
+    special = {
+        "command": "/bin/true",
+        "process_name": "p%(process_num)s",
+        "autorestart": "true",
+        "exitcodes": [0],
+        "stopsignal": "HUP",
+        "user": "root",
+        "umask": "022",
+        "socket": "unix:///run/x.sock",
+        "socket_mode": "0700",
+        "socket_owner": "root",
+        "events": ["TICK_5"],
+        "result_handler": "supervisor.dispatchers:default_handler",
+        "secrets": {"B": "c"},
+        "stdout_logfile": f"{tmp_path}/%(process_num)s.out",
+        "stderr_logfile": f"{tmp_path}/%(process_num)s.err",
+        "serverurl": "http://127.0.0.1:9001",
+    }
+    for key, section in (("programs", "p"), ("fcgi_programs", "f"), ("event_listeners", "e")):
+        spec = SPEC["options"][f"supervisor_{key}"]["options"]
+        entry: dict[str, Any] = {"name": section}
+        for name, option in spec.items():
+            size = "1MB" if name.endswith("maxbytes") else samples[option["type"]]
+            entry.setdefault(name, special.get(name, size))
+        if key == "event_listeners":
+            del entry["redirect_stderr"]
+        (group,) = read_back(tmp_path, {key: [entry]}).values()
+        assert len(group.process_configs) == 7
+        process = min(group.process_configs, key=lambda process: len(process.name))
+        assert (process.name, process.uid, process.stopwaitsecs) in [(f"p{number}", 0, 7) for number in (7, 8, 9)]
+        assert process.environment == {"A": "b", "B": "c"}
+        # supervisor drops unknown options without a word, so each is looked for in its parser.
+        source = Path(supervisor_options.__file__).read_text(encoding="utf-8")
+        for name in spec:
+            if name not in ("name", "secrets"):
+                assert f"'{name}'" in source or name.startswith(("stdout_", "stderr_")), name
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True),
+        st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=30),
+        max_size=4,
+    )
+)
+def test_an_environment_is_kept_or_refused(tmp_path_factory, environment: dict[str, str]) -> None:
+    """What supervisor's syntax can't hold is refused; everything else comes back as it was."""
+    lists = {"programs": [program(environment=environment)]}
+    if not problems(lists):
+        (group,) = read_back(tmp_path_factory.mktemp("environment"), lists).values()
+        assert group.process_configs[0].environment == environment
+
+
+def test_an_environment_with_most_things(tmp_path) -> None:
+    environment = {"A": "50% off, it's 1,2; \u00fc", "B": 'say "hi" twice', "C": "%(process_num)02d", "D": ""}
+    lists = {"programs": [program(environment=environment)]}
+    assert problems(lists) == []
+    (group,) = read_back(tmp_path, lists).values()
+    assert group.process_configs[0].environment == environment
+
+
+def test_a_literal_percent_sign(tmp_path) -> None:
+    (group,) = read_back(tmp_path, {"programs": [program(command="/bin/date +%H%M %(program_name)s")]}).values()
+    assert group.process_configs[0].command == "/bin/date +%H%M mailer"
+
+
+def test_passwords() -> None:
+    hashed = config.supervisor_password("hunter2")
+    assert hashed == "{SHA}" + hashlib.sha1(b"hunter2").hexdigest()
+    assert config.supervisor_password(hashed) == hashed
+
+
+def test_secrets() -> None:
+    lists = {"programs": [program(secrets={"KEY": "s3cr3t", "EMPTY": ""})], "event_listeners": [program("a")]}
+    assert config.supervisor_secrets(lists, SERVER) == ["s3cr3t", "hunter2", config.supervisor_password("hunter2")]
+
+
+# --- what is refused
+
+REFUSED = [
+    ({"programs": [program("a b")]}, "'a b': it must be letters"),
+    ({"programs": [program("a:b")]}, "'a:b': it must be letters"),
+    ({"programs": [program("orders")]}, "'orders' is that of an app"),
+    ({"programs": [program("a"), program("a")]}, "'a' is used 2 times"),
+    ({"programs": [program("a")], "groups": [{"name": "a", "programs": ["a"]}]}, "'a' is used 2 times"),
+    ({"programs": [program("pool", numprocs=2, process_name="p")]}, "numprocs is 2 and process_name is 'p'"),
+    ({"programs": [program("pool", numprocs=2, stdout_logfile="/var/log/p.log")]}, "stdout_logfile is '/var/log/p.log'"),
+    ({"programs": [program(stopasgroup=True, killasgroup=False)]}, "stopasgroup is true"),
+    ({"programs": [program(umask="18")]}, "umask is '18': it must be octal digits in quotes"),
+    ({"programs": [program(stdout_logfile_maxbytes="lots")]}, "stdout_logfile_maxbytes is 'lots'"),
+    ({"programs": [program(command="/bin/echo ;x")]}, "command: white space before ';' or '#'"),
+    ({"programs": [program(command="/bin/echo\nuser=root")]}, "command: no value may hold a line break"),
+    ({"programs": [program(environment={"A": "b #c"})]}, "environment.A: white space before ';' or '#'"),
+    ({"programs": [program(environment={"A": "b\nc"})]}, "line break"),
+    ({"programs": [program(environment={"1": "b"})]}, "'1' is no name of an environment variable"),
+    ({"programs": [program(environment={"A": "b"}, secrets={"A": "c"})]}, "A is in environment and in secrets"),
+    ({"groups": [{"name": "g", "programs": []}]}, "programs is empty"),
+    ({"programs": [program("a")], "groups": [{"name": "g", "programs": ["b"]}]}, "there is no b in programs"),
+    (
+        {"programs": [program("a")], "groups": [{"name": "g", "programs": ["a"]}, {"name": "h", "programs": ["a"]}]},
+        "a is in the group h too",
+    ),
+    (
+        {"fcgi_programs": [program("f", socket="unix:///x")], "groups": [{"name": "g", "programs": ["f"]}]},
+        "lose their socket in a group",
+    ),
+    ({"fcgi_programs": [program("f", socket="tcp://*:80")]}, "socket is 'tcp://*:80'"),
+    ({"fcgi_programs": [program("f", socket="tcp://h:80", socket_mode="0700")]}, "for a socket unix:///PATH alone"),
+    ({"event_listeners": [program("e", events=[])]}, "events is empty"),
+    ({"event_listeners": [program("e", events=["TICK_5"], redirect_stderr=True)]}, "redirect_stderr is true"),
+    ({"event_listeners": [program("e", events=["TICK_5"], buffer_size=0)]}, "buffer_size is 0"),
+]
+
+
+@pytest.mark.parametrize(("lists", "reason"), REFUSED)
+def test_refused_lists(lists, reason) -> None:
+    found = problems(lists, taken=("orders",))
+    assert any(reason in problem for problem in found), found
+    assert all(problem.startswith("supervisor_") for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"password": ""}, "password is missing"),
+        ({"username": None}, "username is missing"),
+        ({"username": "a:b"}, "username holds ':'"),
+        ({"password": "{SHA}123"}, "40 lower-case hexadecimal digits"),
+        ({"port": "9001"}, "port is '9001': it must be HOST:PORT"),
+        ({"port": "*:9001"}, "port is '*:9001', which other hosts reach"),
+        ({"port": "0.0.0.0:9001"}, "set public to true"),
+        ({"port": "[::1]:9001"}, "supervisor knows no IPv6"),
+        ({"port": "127.0.0.1:90010"}, "port is '127.0.0.1:90010'"),
+    ],
+)
+def test_refused_servers(changes, reason) -> None:
+    found = problems({}, {**SERVER, **changes})
+    assert any(reason in problem for problem in found), found
+    assert "hunter2" not in str(found)
+
+
+def test_servers_that_are_fine() -> None:
+    for changes in ({}, {"port": "localhost:9001"}, {"port": "0.0.0.0:9001", "public": True}):
+        assert problems({}, {**SERVER, **changes}) == []
+
+
+def test_all_that_is_wrong_is_told() -> None:
+    lists = {"programs": [program("a b", umask="9")], "event_listeners": [program("e", events=[], buffer_size=0)]}
+    assert len(problems(lists, {**SERVER, "password": ""})) == 5
