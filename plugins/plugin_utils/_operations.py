@@ -15,7 +15,7 @@ def app_programs(app: str, apps: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def app_secrets(apps: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The values of the apps' secrets, which no output may show."""
+    """The values of the secrets of apps or programs, which no output may show."""
     return [str(value) for app in apps for value in (app.get("secrets") or {}).values() if str(value)]
 
 
