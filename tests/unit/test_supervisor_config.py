@@ -173,7 +173,10 @@ REFUSED = [
     ({"programs": [program("a"), program("a")]}, "'a' is used 2 times"),
     ({"programs": [program("a")], "groups": [{"name": "a", "programs": ["a"]}]}, "'a' is used 2 times"),
     ({"programs": [program("pool", numprocs=2, process_name="p")]}, "numprocs is 2 and process_name is 'p'"),
-    ({"programs": [program("pool", numprocs=2, stdout_logfile="/var/log/p.log")]}, "stdout_logfile is '/var/log/p.log'"),
+    (
+        {"programs": [program("pool", numprocs=2, stdout_logfile="/var/log/p.log")]},
+        "stdout_logfile is '/var/log/p.log'",
+    ),
     ({"programs": [program(stopasgroup=True, killasgroup=False)]}, "stopasgroup is true"),
     ({"programs": [program(umask="18")]}, "umask is '18': it must be octal digits in quotes"),
     ({"programs": [program(stdout_logfile_maxbytes="lots")]}, "stdout_logfile_maxbytes is 'lots'"),

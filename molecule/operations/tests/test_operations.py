@@ -49,7 +49,9 @@ def test_a_pool_of_sixteen(host) -> None:
     assert pool == {f"pool:pool_{number:02d}" for number in range(16)}
     for number in range(16):
         assert host.run(f"curl --silent --fail --output /dev/null http://127.0.0.1:81{number:02d}/").rc == 0
-    assert {host.check_output(f"ps -o user= -p {pid}") for name, pid in pids(host).items() if name in pool} == {"nobody"}
+    assert {host.check_output(f"ps -o user= -p {pid}") for name, pid in pids(host).items() if name in pool} == {
+        "nobody"
+    }
 
 
 def test_a_group_is_one(host, operate) -> None:

@@ -71,7 +71,7 @@ def test_a_wrong_password_is_refused(browser, tunnel) -> None:
 def test_the_page_shows_and_restarts(host, browser, tunnel, wait_for) -> None:
     wait_for(lambda: len(pids(host)) == 23, 30, "all run")
     before = pids(host)
-    context = browser.new_context(http_credentials=LOGIN, viewport={"width": 1100, "height": 900})
+    context = browser.new_context(http_credentials=LOGIN, viewport={"width": 1250, "height": 460})
     page = context.new_page()
     assert page.goto(tunnel).status == 200
     rows = page.locator("tr", has=page.locator("td.status"))
