@@ -253,21 +253,19 @@ def test_only_unexpected_exits_are_reported(daemon: Daemon) -> None:
 
 
 def test_slow_webhook_delays_nothing_else(daemon: Daemon, syslog: Syslog) -> None:
-    """supervisord gets rid of ten events in twos while the webhook hangs, and the other sink gets all."""
-    names = [f"broken{number}" for number in range(10)]
-    with webhook(5, 5, 5, 5) as hook:
+    """While it hangs supervisord gets rid of more events than its buffer has room for, and the other sink gets all."""
+    names = [f"broken{number}" for number in range(5)]
+    with webhook(60) as hook:
         env = {"NOTIFY_SYSLOG": "daemon", "NOTIFY_SYSLOG_SOCKET": syslog.path, "NOTIFY_WEBHOOK": hook.url}
-        listen_notify(daemon, {"buffer_size": 2}, **env)
+        listen_notify(daemon, {"buffer_size": 2}, NOTIFY_TIMEOUT=60, **env)
         daemon.program("first", "exit 3", autorestart="false")
         daemon.start()
         hook.await_posts(1)
         assert "first" in syslog.receive()
-        begin = time.monotonic()
         for name in names:
             daemon.program(name, "exit 3", autorestart="false")
             daemon.start()
             assert f"]: {name} exited unexpectedly: exit status 3" in syslog.receive()
-        assert time.monotonic() - begin < 5, "supervisord or the syslog waited for the webhook"
         assert len(hook.posts) == 1
     assert "pool notify event buffer overflowed" not in supervisord_log(daemon)
 
