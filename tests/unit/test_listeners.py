@@ -592,6 +592,22 @@ def test_program_that_soon_fails_again_is_not_started_sooner(daemon: Daemon) -> 
     assert "nothing to retry" not in log_of(daemon, "retry")
 
 
+@pytest.mark.parametrize(
+    ("state", "start", "stop", "settled"),
+    [
+        ("RUNNING", 90, 0, True),
+        ("RUNNING", 91, 90, False),
+        ("EXITED", 80, 90, True),
+        ("EXITED", 80, 91, False),
+        ("STARTING", 80, 80, False),
+        ("BACKOFF", 80, 80, False),
+    ],
+)
+def test_settled(notify: ModuleType, state: str, start: int, stop: int, settled: bool) -> None:
+    retry = importlib.import_module("retry")
+    assert retry.is_settled({"statename": state, "start": start, "stop": stop, "now": 100}, 10) is settled
+
+
 def test_gives_way_to_the_operator(daemon: Daemon) -> None:
     listen_retry(daemon, RETRY_FIRST_PAUSE=3)
     for name in ("stopped", "removed", "left"):
