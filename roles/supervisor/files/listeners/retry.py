@@ -28,12 +28,15 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xmlrpc.client import Fault
 
 from _protocol import Event, SettingError, ask, display_name, log, number, run, serve
+from supervisor.xmlrpc import Faults
 
 LONGEST = 24 * 60 * 60
+# Where a program that was started may be on its way back to FATAL.
+UNDECIDED = ("STARTING", "RUNNING", "BACKOFF", "EXITED")
 
 
 class Settings(NamedTuple):
@@ -67,10 +70,17 @@ class Name(NamedTuple):
 
 @dataclass
 class Retry:
-    """When to look at a program, and the pause after that."""
+    """When to look at a program next: to start it, if it is waiting for that, or to see how it does."""
 
-    due: float
     pause: float
+    due: float = 0
+    waiting: bool = False
+
+
+def is_settled(info: dict[str, Any], seconds: float) -> bool:
+    """supervisord has EXITED what it starts again as well, for a moment."""
+    since = {"RUNNING": "start", "EXITED": "stop"}.get(info["statename"])
+    return since is not None and info["now"] - info[since] >= seconds
 
 
 class Retries:
@@ -91,9 +101,10 @@ class Retries:
         programs = self._settings.programs
         if programs and name.group not in programs and name.rpc not in programs:
             return
-        retry = self._retries.setdefault(name, Retry(0, self._settings.first_pause))
-        retry.due = time.monotonic() + retry.pause
-        log(f"{name} is FATAL: retry in {retry.pause:g} s")
+        retry = self._retries.setdefault(name, Retry(self._settings.first_pause))
+        if not retry.waiting:
+            # The event may be older than our own last start.
+            retry.due = time.monotonic()
 
     def work(self) -> float | None:
         """Do what is due; the seconds until there is more."""
@@ -108,13 +119,14 @@ class Retries:
         retry.due = time.monotonic() + retry.pause
         try:
             info = ask("getProcessInfo", name.rpc)
-            state, uptime = info["statename"], info["now"] - info["start"]
-            if state == "FATAL":
+            state = info["statename"]
+            was_waiting, retry.waiting = retry.waiting, state == "FATAL"
+            if state == "FATAL" and was_waiting:
                 self._start(name, retry)
-            elif state not in ("STARTING", "RUNNING", "BACKOFF"):
+            elif state == "FATAL":
+                log(f"{name} is FATAL: retry in {retry.pause:g} s")
+            elif state not in UNDECIDED or is_settled(info, retry.pause):
                 self._forget(name, f"is {state}")
-            elif state == "RUNNING" and uptime >= retry.pause:
-                self._forget(name, "is RUNNING again")
         except Fault as fault:
             self._forget(name, f"can't be looked at: {fault.faultString}")
         except Exception as error:
@@ -122,18 +134,20 @@ class Retries:
             log(f"{name}: supervisord doesn't answer: {error!r}")
 
     def _start(self, name: Name, retry: Retry) -> None:
-        # If it fails there may be no event: a missing program leaves it FATAL all the while.
+        retry.waiting = False
         retry.pause = min(2 * retry.pause, self._settings.longest_pause)
         retry.due = time.monotonic() + retry.pause
         try:
             ask("startProcess", name.rpc, False)
             log(f"{name}: started")
         except Fault as fault:
-            log(f"{name}: start failed: {fault.faultString}; next look in {retry.pause:g} s")
+            # What can't be executed stays FATAL, without an event.
+            retry.waiting = fault.faultCode in (Faults.NO_FILE, Faults.NOT_EXECUTABLE)
+            log(f"{name}: start failed: {fault.faultString}")
 
     def _forget(self, name: Name, why: str) -> None:
         del self._retries[name]
-        log(f"{name} {why}: no more retries")
+        log(f"{name} {why}: nothing to retry")
 
 
 def main() -> None:
