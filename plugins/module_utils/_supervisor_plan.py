@@ -11,6 +11,11 @@ from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import (
+    Evidence,
+    explain,
+    in_words,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name, Process
 
 STATES = ("started", "stopped", "restarted", "present", "absent", "signalled")
@@ -136,9 +141,10 @@ def _reread(supervisor: rpc.Supervisor) -> tuple[list[str], list[str], list[str]
     try:
         ((added, changed, removed),) = supervisor.call("reloadConfig")
     except rpc.CallFailed as error:
+        causes = explain(Evidence(name="supervisord", configuration=error.fault.text))
         raise rpc.SupervisorError(
             f"supervisord cannot read its configuration, so nothing was changed: {error.fault.text}. "
-            "Correct the file; one bad section is enough for supervisord to refuse all of them"
+            "One bad section is enough for supervisord to refuse all of them.\n" + "\n".join(in_words(causes))
         ) from None
     return added, changed, removed
 

@@ -69,6 +69,7 @@ class Process:
     state: str
     pid: int
     start: int
+    stop: int
     now: int
     last_exit: int
     spawn_error: str
@@ -82,6 +83,7 @@ class Process:
             state=info["statename"],
             pid=info["pid"],
             start=info["start"],
+            stop=info["stop"],
             now=info["now"],
             last_exit=info["exitstatus"],
             spawn_error=info["spawnerr"],
@@ -144,6 +146,9 @@ def those_named(processes: dict[Name, Process], names: Iterable[Name]) -> list[P
 class Tails(NamedTuple):
     stdout: list[str]
     stderr: list[str]
+
+    def last(self, lines: int) -> Tails:
+        return Tails(self.stdout[-lines:], self.stderr[-lines:]) if lines else Tails([], [])
 
 
 def log_tails(supervisor: rpc.Supervisor, processes: Sequence[Process], lines: int) -> dict[Name, Tails]:
