@@ -91,9 +91,8 @@ def _look(
     health = _health_of(shown, checks)
     unwell = [process for process in shown if not _is_well(process, health.get(process.name))]
     tails = status.log_tails(supervisor, unwell, max(log_lines, evidence.LINES_TO_READ) if log_lines else 0)
-    known_of = evidence.gather(
-        supervisor, unwell, tails, past, {name: result.text for name, result in health.items() if not result.well}
-    )
+    ailing = {name: result.text for name, result in health.items() if not result.well}
+    known_of = evidence.gather(supervisor, unwell, tails, past, health=ailing, refusals={})
     table = host.ProcessTable() if supervisor.address.path else None
     return {
         "running": True,

@@ -144,7 +144,7 @@ RULES: Sequence[Rule] = (
     Rule(
         "user",
         "configuration",
-        r"Invalid user name (?P<who>[^\s']+)",
+        r"Invalid user (?:name|id) (?P<who>[^\s']+)",
         "There is no user {who}, whom a program's user= names.",
         "Create the user {who}, or correct user=. Until then supervisord refuses all of its configuration.",
     ),
@@ -159,7 +159,7 @@ RULES: Sequence[Rule] = (
         "configuration",
         "configuration",
         r"for '(?P<option>[^']+)' contains names \((?P<names>[^)]*)\) which cannot be expanded",
-        "The option {option} of a program uses %({names})s, which supervisor does not know.",
+        "The option {option} uses a name in %(...)s that supervisor does not know: {names}.",
         "Correct the name, or write a literal percent sign as %%.",
     ),
     Rule(
@@ -508,9 +508,15 @@ RULES: Sequence[Rule] = (
     Rule(
         "permission",
         "log",
-        r"(?:open\(\) \"|^\S*sh: (?:line )?(?:\d+: )?(?:exec: |cannot (?:create|open) )?)(?P<path>/[^\s:\"]+)"
-        r"(?:\" failed \(13|: (?:cannot execute: )?): ?Permission denied",
+        r": (?:exec: |cannot (?:create|open) )?(?P<path>/[^\s:\"]+): (?:cannot execute: )?Permission denied",
         "{user_begin} may not open or run {path}.",
+        "Give the user the right to it and to enter the directories above it, or correct the path.",
+    ),
+    Rule(
+        "permission",
+        "log",
+        r"open\(\) \"(?P<path>[^\"]+)\" failed \(13:",
+        "{user_begin} may not open {path}.",
         "Give the user the right to it and to enter the directories above it, or correct the path.",
     ),
     # --- configuration of the servers

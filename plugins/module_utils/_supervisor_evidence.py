@@ -84,8 +84,10 @@ def gather(
     tails: Mapping[Name, status.Tails],
     past: Mapping[Name, History],
     health: Mapping[Name, str],
+    refusals: Mapping[Name, str],
 ) -> dict[Name, Evidence]:
-    """What is known of processes that are not well: their health, or that they do not run, or not for long."""
+    """What is known of processes that are not well, by their health, by supervisord's refusal to start them, or by
+    their state."""
     if not processes:
         return {}
     settings = {Name(info["group"], info["name"]): info for info in supervisor.call("getAllConfigInfo")}
@@ -99,6 +101,7 @@ def gather(
             past.get(process.name, History()),
             strays.get((process.name.group, process.name.process or ""), []),
             health.get(process.name, ""),
+            refusals.get(process.name, ""),
             local,
         )
         for process in processes
@@ -116,6 +119,7 @@ def _evidence(
     past: History,
     strays: list[int],
     health: str,
+    refusal: str,
     local: bool,
 ) -> Evidence:
     killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
@@ -123,7 +127,7 @@ def _evidence(
     return Evidence(
         name=str(process.name),
         up=bool(health),
-        spawn_error=process.spawn_error,
+        spawn_error=refusal or process.spawn_error,
         endings=past.endings or _last_ending(process),
         logs=[tails.stderr, tails.stdout],
         log_paths=[process.stdout_log, process.stderr_log],

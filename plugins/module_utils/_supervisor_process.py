@@ -37,6 +37,7 @@ FAILED_STARTS = {
     "FATAL": "supervisord gave up starting it",
     "UNKNOWN": "supervisord lost control of it",
 }
+START_REFUSED = "supervisord refused to start it: "
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.3
 
@@ -131,6 +132,11 @@ class ProgramFailed(Exception):
         self.reason = reason
         # Whether it ended by itself just now, so that what supervisord's log says last of it is of this run.
         self.died = died
+
+    @property
+    def refusal(self) -> str:
+        """Why supervisord did not even try to start it."""
+        return self.reason.partition(START_REFUSED)[2]
 
 
 @dataclass(frozen=True)
@@ -388,8 +394,9 @@ class Execution:
         lines = self.request.log_lines
         tails = status.log_tails(self.supervisor, failed, max(lines, evidence.LINES_TO_READ) if lines else 0)
         past = evidence.read_histories(self.supervisor, now)
+        refusals = {failure.name: failure.refusal for failure in failures if failure.refusal}
         ended = [now[failure.name] for failure in failures if failure.name in now and _ended(failure, now)]
-        known = evidence.gather(self.supervisor, ended, tails, past, {})
+        known = evidence.gather(self.supervisor, ended, tails, past, health={}, refusals=refusals)
         reports = [
             _failure(
                 failure,
@@ -424,7 +431,7 @@ def _check(name: Name, answer: Any, attempt: str, *harmless: int) -> None:
 
 def _ended(failure: ProgramFailed, now: dict[Name, Process]) -> bool:
     """Whether it failed to run; one that can't be stopped has no such cause."""
-    return failure.died or now[failure.name].state in (*FAILED_STARTS, "BACKOFF")
+    return bool(failure.refusal) or failure.died or now[failure.name].state in (*FAILED_STARTS, "BACKOFF")
 
 
 def _failure(
