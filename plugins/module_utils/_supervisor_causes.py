@@ -355,7 +355,7 @@ RULES: Sequence[Rule] = (
     Rule(
         "port",
         "log",
-        r"Connection in use: \('(?P<host>[^']+)', (?P<port>\d+)",
+        r"connection to \('(?P<host>[^']+)', (?P<port>\d+).*\) failed: \[Errno 98\] Address already in use",
         "Port {port} of {host} is in use{holder}.",
         _FREE_THE_PORT,
     ),
@@ -441,7 +441,7 @@ RULES: Sequence[Rule] = (
     Rule(
         "address",
         "log",
-        r"Invalid address: \('(?P<host>[^']+)', (?P<port>\d+)",
+        r"connection to \('(?P<host>[^']+)'.*\) failed: \[Errno 99\]",
         "{host} is no address of this host.",
         "Correct bind; 0.0.0.0 means all addresses, 127.0.0.1 this host alone.",
     ),

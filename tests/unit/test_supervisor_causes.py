@@ -260,6 +260,8 @@ def test_no_log_lines_means_no_look_into_logs(own_daemon: Daemon) -> None:
 
 # --- which of several
 
+IN_USE = "[ERROR] connection to ('127.0.0.1', 8000) failed: [Errno 98] Address already in use"
+
 
 def told(**known: Any) -> list[str]:
     return [each["cause"] for each in causes.explain(causes.Evidence(name="web", **known))]
@@ -267,13 +269,13 @@ def told(**known: Any) -> list[str]:
 
 def test_the_last_message_counts() -> None:
     old = "ModuleNotFoundError: No module named 'x'"
-    new = "[ERROR] Connection in use: ('127.0.0.1', 8000)"
+    new = IN_USE
     assert "Port 8000" in told(logs=[[old, new]])[0]
     assert "module x" in told(logs=[[new, old]])[0]
 
 
 def test_an_earlier_run_of_a_server_does_not_count() -> None:
-    earlier = ["[INFO] Starting gunicorn 27.0.1", "[ERROR] Connection in use: ('127.0.0.1', 8000)"]
+    earlier = ["[INFO] Starting gunicorn 27.0.1", IN_USE]
     assert "exit status 3" in told(logs=[[*earlier, "[INFO] Starting gunicorn 27.0.1"]], endings=["exit status 3"])[0]
 
 
