@@ -156,9 +156,7 @@ def probe_all(checks: Sequence[Check]) -> list[Health]:
     def ask(number: int, check: Check) -> None:
         answers[number] = probe(check)
 
-    threads = [
-        threading.Thread(target=ask, args=(number, check), daemon=True) for number, check in enumerate(checks)
-    ]
+    threads = [threading.Thread(target=ask, args=(number, check), daemon=True) for number, check in enumerate(checks)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + max((check.timeout for check in checks), default=0) + GRACE
@@ -214,13 +212,10 @@ def _connection_to(check: Check) -> http.client.HTTPConnection:
 
 def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log_lines: int) -> dict[str, Any]:
     unit = _output_of("systemctl", "show", UNIT, "--property=LoadState,ActiveState,SubState,Result")
-    journal = _output_of("journalctl", "--unit", UNIT, "--boot", "--lines=20", "--output=cat", "--no-pager", "--quiet")
-    failed = "ActiveState=failed" in unit or "ActiveState=activating" in unit
-    known = causes.Evidence(
-        name="supervisord",
-        unit=f"{type(error).__name__}\n{unit}",
-        configuration=_complaint(rpc.redact(journal)) if failed else "",
-    )
+    journal = _output_of("journalctl", "--unit", UNIT, "--boot", "--lines=40", "--output=cat", "--no-pager", "--quiet")
+    complaint = _complaint(journal)
+    known = causes.Evidence(name="supervisord", unit=f"{type(error).__name__}\n{unit}", configuration=complaint)
+    failed = bool(complaint) or "ActiveState=failed" in unit or "ActiveState=activating" in unit
     return {
         "running": False,
         "reason": str(error),
@@ -235,9 +230,10 @@ def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log
 
 
 def _complaint(journal: str) -> str:
-    """What supervisord said when it refused to start, the last time."""
-    complaints = [line for line in journal.splitlines() if line.startswith("Error: ")]
-    return complaints[-1] if complaints else ""
+    """What supervisord said when it refused to start, unless it did start after that."""
+    last = journal.rpartition("supervisord started with pid")[2]
+    complaints = [line for line in last.splitlines() if line.startswith("Error: ")]
+    return rpc.redact(complaints[-1]) if complaints else ""
 
 
 def _output_of(*command: str) -> str:

@@ -295,7 +295,7 @@ RULES: Sequence[Rule] = (
     Rule(
         "module",
         "log",
-        r'Failed to read config file: (?P<path>.+)\n(?:.*\n){1,60}?(?P<error>(?:\w+Error)(?::.*)?)$',
+        r"Failed to read config file: (?P<path>.+)\n(?:.*\n){1,60}?(?P<error>(?:\w+Error)(?::.*)?)$",
         "Gunicorn can't read its configuration {path}: {error}.",
         "Correct the file.",
     ),
@@ -835,7 +835,7 @@ class Finding(NamedTuple):
 
 
 def explain(evidence: Evidence) -> list[dict[str, str]]:
-    """The likely causes, each with its cure. One for what does not run; each symptom's for what runs and is not well."""
+    """The likely causes with their cures: one for what does not run, one a symptom for what runs and is not well."""
     channels = _channels(evidence)
     found = sorted(_findings(RULES, channels), key=lambda finding: finding.strength)
     if not found:
@@ -882,10 +882,7 @@ def _last_run(lines: Sequence[str]) -> str:
 def _findings(rules: Sequence[Rule], channels: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     for row, rule in enumerate(rules):
         for text in filter(None, channels[rule.channel]):
-            last = None
-            for last in _compiled(rule.pattern).finditer(text):
-                pass
-            if last:
+            for last in list(_compiled(rule.pattern).finditer(text))[-1:]:
                 yield Finding((CHANNELS.index(rule.channel), text.count("\n", last.end()), row), rule, last)
 
 

@@ -52,10 +52,12 @@ APPS = {
 }
 
 
-
 def python_for_everyone() -> str:
     """This Python, or the same version of the system where an account without rights can't get at it."""
-    candidates = [sys.executable, f"env PYTHONPATH={Path(uvicorn.__file__).parents[1]} /usr/bin/python3.{sys.version_info[1]}"]
+    candidates = [
+        sys.executable,
+        f"env PYTHONPATH={Path(uvicorn.__file__).parents[1]} /usr/bin/python3.{sys.version_info[1]}",
+    ]
     for candidate in candidates if os.geteuid() == 0 else []:
         command = [*candidate.split(), "-c", "import uvicorn, gunicorn"]
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
@@ -81,29 +83,46 @@ CASES = {
     ),
     "g_no_attribute": Case(f"{GUNICORN} {WORKER} good:ap", r"module good has no attribute ap\.", r"after the colon"),
     "g_no_callable": Case(f"{GUNICORN} good:__name__", r"app is wrong: Application object must be callable", r"app"),
-    "g_startup": Case(f"{GUNICORN} {WORKER} starts:app", r"startup \(lifespan\) failed: RuntimeError: no database", r"names"),
+    "g_startup": Case(
+        f"{GUNICORN} {WORKER} starts:app", r"startup \(lifespan\) failed: RuntimeError: no database", r"names"
+    ),
     "g_startup_asgi": Case(
         f"{GUNICORN} -k asgi starts:app", r"startup \(lifespan\) failed: RuntimeError: no database", r"names"
     ),
     "g_port": Case(
-        f"{GUNICORN} -b 127.0.0.1:BUSY good:app", r"Port BUSY of 127.0.0.1 is in use by process PID \(.*\) of user", r":BUSY'"
+        f"{GUNICORN} -b 127.0.0.1:BUSY good:app",
+        r"Port BUSY of 127.0.0.1 is in use by process PID \(.*\) of user",
+        r":BUSY'",
     ),
-    "g_low_port": Case(f"{GUNICORN} -b 127.0.0.1:81 good:app", rf"user {NOBODY} may not listen on port 81", r"1024", AS_NOBODY),
+    "g_low_port": Case(
+        f"{GUNICORN} -b 127.0.0.1:81 good:app", rf"user {NOBODY} may not listen on port 81", r"1024", AS_NOBODY
+    ),
     "g_address": Case(f"{GUNICORN} -b 192.0.2.1:8000 good:app", r"192\.0\.2\.1 is no address of this host", r"bind"),
     "g_socket_forbidden": Case(
-        f"{GUNICORN} -b unix:{LOCKED}/s.sock good:app", rf"{NOBODY} may not create the Unix socket {LOCKED}/s.sock", r"Let", AS_NOBODY
+        f"{GUNICORN} -b unix:{LOCKED}/s.sock good:app",
+        rf"{NOBODY} may not create the Unix socket {LOCKED}/s.sock",
+        r"Let",
+        AS_NOBODY,
     ),
     "g_socket_of_another": Case(
-        f"{GUNICORN} -b unix:{LOCKED}/roots.sock good:app", r"socket .*roots.sock, or replace the one", r"remove", AS_NOBODY
+        f"{GUNICORN} -b unix:{LOCKED}/roots.sock good:app",
+        r"socket .*roots.sock, or replace the one",
+        r"remove",
+        AS_NOBODY,
     ),
     "g_socket_nowhere": Case(
         f"{GUNICORN} -b unix:/no/such/s.sock good:app", r"directory of the Unix socket /no/such/s.sock", r"Create"
     ),
     "g_socket_is_a_file": Case(f"{GUNICORN} -b unix:PLACE/good.py good:app", r"good.py, where .* no socket", r"Remove"),
     "g_log_forbidden": Case(
-        f"{GUNICORN} --error-logfile {LOCKED}/x.log good:app", rf"{NOBODY} may not write to {LOCKED}/x.log", r"Give", AS_NOBODY
+        f"{GUNICORN} --error-logfile {LOCKED}/x.log good:app",
+        rf"{NOBODY} may not write to {LOCKED}/x.log",
+        r"Give",
+        AS_NOBODY,
     ),
-    "g_log_nowhere": Case(f"{GUNICORN} --error-logfile /no/such/x.log good:app", r"directory of /no/such/x.log", r"Create"),
+    "g_log_nowhere": Case(
+        f"{GUNICORN} --error-logfile /no/such/x.log good:app", r"directory of /no/such/x.log", r"Create"
+    ),
     "g_argument": Case(f"{GUNICORN} --bogus good:app", r"command line: unrecognized arguments: --bogus", r"option"),
     "g_value": Case(f"{GUNICORN} -c wrong.conf.py good:app", r"refuses the setting timeout: soon", r"timeout"),
     "g_syntax": Case(f"{GUNICORN} -c broken.conf.py good:app", r"broken.conf.py: SyntaxError", r"Correct the file"),
@@ -112,7 +131,9 @@ CASES = {
     "g_no_chdir": Case(f"{GUNICORN} --chdir /no/such good:app", r"can't enter the directory /no/such", r"chdir"),
     "g_worker_class": Case(f"{GUNICORN} -k eventlet good:app", r"no worker class eventlet", r"eventlet is gone"),
     "g_worker_package": Case(
-        f"{GUNICORN} -k nosuch_worker.Worker good:app", r"class nosuch_worker.Worker needs the module nosuch_worker", r"lock"
+        f"{GUNICORN} -k nosuch_worker.Worker good:app",
+        r"class nosuch_worker.Worker needs the module nosuch_worker",
+        r"lock",
     ),
     "g_daemon": Case(
         f"{GUNICORN} --daemon -b 127.0.0.1:FREE1 good:app", r"itself into the background .* process \d+ lives on", r"-D"
@@ -128,18 +149,25 @@ CASES = {
         f"{UVICORN} --port FREE3 --workers 2 starts:app", r"failed: RuntimeError: no database", r"names"
     ),
     "u_port": Case(f"{UVICORN} --port BUSY good:app", r"Port BUSY of 127.0.0.1 is in use by process PID", r":BUSY'"),
-    "u_port_workers": Case(f"{UVICORN} --port BUSY --workers 2 good:app", r"Another process has the port", r"ss -lxtnp"),
+    "u_port_workers": Case(
+        f"{UVICORN} --port BUSY --workers 2 good:app", r"Another process has the port", r"ss -lxtnp"
+    ),
     "u_low_port": Case(f"{UVICORN} --port 81 good:app", rf"{NOBODY} may not listen on port 81", r"1024", AS_NOBODY),
     "u_low_port_workers": Case(
         f"{UVICORN} --port 81 --workers 2 good:app", rf"{NOBODY} may not listen", r"port from 1024 on", AS_NOBODY
     ),
     "u_address": Case(f"{UVICORN} --host 192.0.2.1 good:app", r"192\.0\.2\.1 is no address of this host", r"bind"),
     "u_socket_forbidden": Case(
-        f"{UVICORN} --uds {LOCKED}/s.sock good:app", rf"{NOBODY} may not create the Unix socket", r"directory", AS_NOBODY
+        f"{UVICORN} --uds {LOCKED}/s.sock good:app",
+        rf"{NOBODY} may not create the Unix socket",
+        r"directory",
+        AS_NOBODY,
     ),
     "u_socket_nowhere": Case(f"{UVICORN} --uds /no/such/s.sock good:app", r"directory of the Unix socket", r"Create"),
     "u_socket_is_a_file": Case(f"{UVICORN} --uds PLACE/a_file good:app", r"a_file, where .* no socket", r"Remove"),
-    "u_socket_stale": Case(f"{UVICORN} --uds PLACE/stale.sock --workers 2 good:app", r"left its socket behind", r"remove"),
+    "u_socket_stale": Case(
+        f"{UVICORN} --uds PLACE/stale.sock --workers 2 good:app", r"left its socket behind", r"remove"
+    ),
     "u_value": Case(f"{UVICORN} --port soon good:app", r"refuses the option --port: 'soon'", r"Correct"),
     "u_option": Case(f"{UVICORN} --bogus good:app", r"knows no option --bogus", r"name"),
 }

@@ -1,4 +1,4 @@
-"""Each cause is told of a real failure: of supervisord, the shell, Python and the kernel. Servers have their own file."""
+"""Each cause is told of a real failure of supervisord, the shell, Python and the kernel."""
 
 from __future__ import annotations
 
@@ -35,15 +35,18 @@ CASES = {
     "a_directory": Case("", r"/usr is a directory", r"inside of it", {"command": "/usr"}),
     "not_executable": Case("", r"/etc/passwd is not executable", r"chmod \+x /etc/passwd", {"command": "/etc/passwd"}),
     "no_shebang": Case("", r"PLACE/no_shebang is no program", r"such a line", {"command": "PLACE/no_shebang"}),
-    "bad_shebang": Case("", r"PLACE/bad_shebang is there, and the interpreter", r"Correct", {"command": "PLACE/bad_shebang"}),
+    "bad_shebang": Case(
+        "", r"PLACE/bad_shebang is there, and the interpreter", r"Correct", {"command": "PLACE/bad_shebang"}
+    ),
     "no_folder": Case(SERVE, r"no directory /no/such/folder", r"directory=", {"directory": "/no/such/folder"}),
     "folder_of_another": Case(
-        SERVE, rf"{NOBODY} may not enter .*PLACE/private", "directories above", {"directory": "PLACE/private", **AS_NOBODY}
+        SERVE,
+        rf"{NOBODY} may not enter .*PLACE/private",
+        "directories above",
+        {"directory": "PLACE/private", **AS_NOBODY},
     ),
     "log_is_a_folder": Case(SERVE, r"the log PLACE.* \(EISDIR", r"write to the log", {"stdout_logfile": "PLACE"}),
-    "daemonizes": Case(
-        "sleep 1000 & exit 0", r"itself into the background .* process \d+ lives on", "daemon off"
-    ),
+    "daemonizes": Case("sleep 1000 & exit 0", r"itself into the background .* process \d+ lives on", "daemon off"),
     "leaves_processes": Case("sleep 1000 & exit 3", r"process \d+ of it lives on", r"End process \d+"),
     "ends_at_once": Case("exit 0", r"by itself with status 0, too early", r"startsecs=0"),
     "exits": Case("echo nothing known >&2; exit 3", r"It ended \(exit status 3\)", r"run its command by hand"),
@@ -55,9 +58,14 @@ CASES = {
     "quiet_127": Case("exit 127", r"was not found \(status 127\)", r"paths"),
     "quiet_126": Case("exit 126", r"may not be executed \(status 126\)", r"rights"),
     "forbidden_file": Case(
-        f"exec {PYTHON} -c 'open(\"/etc/shadow\")'", rf"user {NOBODY} may not read or write /etc/shadow", "right", AS_NOBODY
+        f"exec {PYTHON} -c 'open(\"/etc/shadow\")'",
+        rf"user {NOBODY} may not read or write /etc/shadow",
+        "right",
+        AS_NOBODY,
     ),
-    "forbidden_log": Case("echo x > PLACE/private/log", rf"{NOBODY} may not open or run PLACE/private/log", "right", AS_NOBODY),
+    "forbidden_log": Case(
+        "echo x > PLACE/private/log", rf"{NOBODY} may not open or run PLACE/private/log", "right", AS_NOBODY
+    ),
     "no_dependency": Case(
         f"exec {PYTHON} -c 'import nosuchmodule.sub'", r"module nosuchmodule is missing: a dependency", r"lock anew"
     ),
@@ -69,9 +77,7 @@ CASES = {
     "no_name": Case(
         f"exec {PYTHON} -c 'from os import nosuchname'", r"module os has no nosuchname", r"lock the version"
     ),
-    "python_error": Case(
-        f"exec {PYTHON} -c '{{}}[\"key\"]'", r"A Python error: KeyError: 'key'\.", r"lines above"
-    ),
+    "python_error": Case(f"exec {PYTHON} -c '{{}}[\"key\"]'", r"A Python error: KeyError: 'key'\.", r"lines above"),
     "no_memory": Case(
         f"ulimit -v 300000; exec {PYTHON} -c 'x = bytearray(10**9)'", r"Out of memory: no_memory", r"fewer workers"
     ),
@@ -80,12 +86,12 @@ CASES = {
         r"as many open files",
         r"LimitNOFILE",
     ),
-    "disk_full": Case(
-        f"exec {PYTHON} -c 'open(\"/dev/full\", \"w\", 1).write(\"x\\\\n\")'", r"No space is left", r"df -h"
-    ),
+    "disk_full": Case(f'exec {PYTHON} -c \'open("/dev/full", "w", 1).write("x\\\\n")\'', r"No space is left", r"df -h"),
     "disk_full_shell": Case("exec cat /etc/passwd > /dev/full", r"No space is left", r"df -h"),
     "port_in_use": Case(
-        f"exec {PYTHON} -c 'import socket; socket.create_server((\"127.0.0.1\", PORT))'", r"Another process", r"ss -lxtnp"
+        f"exec {PYTHON} -c 'import socket; socket.create_server((\"127.0.0.1\", PORT))'",
+        r"Another process",
+        r"ss -lxtnp",
     ),
 }
 
@@ -128,7 +134,9 @@ def test_cause(reports: dict[str, Any], name: str) -> None:
 @as_root
 def test_out_of_memory_by_the_kernel(own_daemon: Daemon, memory_limit: Path) -> None:
     script = f"echo $$ > {memory_limit}/cgroup.procs; exec {PYTHON} -c 'x = bytearray(10**9)'"
-    case = Case(script, r"the kernel killed process \d+ \(python3\S*\) of eater, because its control group", r"MemoryMax")
+    case = Case(
+        script, r"the kernel killed process \d+ \(python3\S*\) of eater, because its control group", r"MemoryMax"
+    )
     check(fail_all(own_daemon, {"eater": case}, startsecs=5)["eater"], case)
 
 
@@ -160,7 +168,9 @@ def memory_limit_fixture() -> Iterator[Path]:
 def configured(daemon: Daemon, *lines: str) -> None:
     """More settings of [supervisord]; its files are written once."""
     daemon.write()
-    daemon.config.write_text(daemon.config.read_text().replace("[supervisord]\n", "\n".join(["[supervisord]", *lines, ""])))
+    daemon.config.write_text(
+        daemon.config.read_text().replace("[supervisord]\n", "\n".join(["[supervisord]", *lines, ""]))
+    )
     daemon.write = lambda: None  # type: ignore[method-assign]
 
 
@@ -240,7 +250,9 @@ def test_configuration_keeps_secrets(own_daemon: Daemon) -> None:
 
 
 def test_a_stop_that_fails_has_no_cause_of_an_ending(own_daemon: Daemon) -> None:
-    noise = "echo \"ModuleNotFoundError: No module named 'x'\"; trap '' TERM; touch $0/ready; while :; do sleep 0.1; done"
+    noise = (
+        "echo \"ModuleNotFoundError: No module named 'x'\"; trap '' TERM; touch $0/ready; while :; do sleep 0.1; done"
+    )
     own_daemon.program("stubborn", noise, stopwaitsecs=60)
     own_daemon.start()
     own_daemon.until_ready("stubborn")
