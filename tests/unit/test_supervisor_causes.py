@@ -294,6 +294,7 @@ def test_an_earlier_run_of_a_server_does_not_count() -> None:
 def test_a_log_of_what_was_never_started_does_not_count() -> None:
     log = ["ModuleNotFoundError: No module named 'x'"]
     assert "There is no command /x" in told(logs=[log], spawn_error="can't find command '/x'")[0]
+    assert "could not start it: strange" in told(logs=[log], spawn_error="strange")[0]
 
 
 def test_what_runs_may_have_several_causes() -> None:

@@ -23,12 +23,16 @@ BROKEN = {
         "command=/bin/sh -c 'sleep 1000 & exit 0'",
         r"daemon puts itself into the background .*process \d+ lives on",
     ),
-    "interpreter": ("command=/no/venv/bin/python -m gunicorn orders.main:app", r"no command /no/venv/bin/python"),
+    "interpreter": (
+        "command=/no/venv/bin/python -m gunicorn orders.main:app\nautostart=true",
+        r"no command /no/venv/bin/python",
+    ),
     "shebang": ("command=/opt/broken/shebang", r"/opt/broken/shebang is there, and the interpreter"),
     "module": ("command=/usr/bin/python3 -c 'import nosuchmodule'", r"Python module nosuchmodule is missing"),
     "port": (
         "command=PYTHON -m uvicorn orders.main:app --port 8000\ndirectory=APP",
-        r"Port 8000 of 127.0.0.1 is in use by process \d+ \(\S+\) of user orders",
+        # Without CAP_SYS_PTRACE, as in a container, root sees the user and not the process.
+        r"Port 8000 of 127.0.0.1 is in use by (?:process \d+ \(\S+\)|a process) of user orders",
     ),
     "log": (
         'command=/usr/bin/python3 -c \'open("/var/log/fastapi/orders/x.log", "w")\'\nuser=shop',
@@ -60,9 +64,8 @@ def status_fixture(play):
         assert done.status == 0, done.output
         assert done.changed() == 0
         assert not [secret for secret in SECRETS if secret in done.output], done.output
-        # The lines of a list in YAML, as the scenario's callback shows them; long ones are folded.
-        text = re.sub(r"\n {8,}(?=\S)", " ", done.output)
-        return [re.sub(r"^    - ?", "", line).strip("'\"") for line in text.splitlines() if line.startswith("    -")]
+        # The lines of a block in YAML.
+        return [line[8:] for line in done.output.partition("msg: |-\n")[2].partition("\nPLAY")[0].splitlines()]
 
     return run
 
@@ -132,8 +135,9 @@ def broken(host: testinfra.host.Host) -> Iterator[None]:
     python = host.check_output("readlink -f /opt/fastapi/apps/orders/current/venv") + "/bin/python"
     sections = []
     for name, (section, _cause) in BROKEN.items():
-        defaults = "" if "startsecs" in section else "startsecs=2\n"
-        sections.append(f"[program:{name}]\nautostart=false\nstartretries=0\n{defaults}{section}\n")
+        defaults = {"autostart": "false", "startretries": 0, "startsecs": 2}
+        lines = [f"{option}={value}" for option, value in defaults.items() if f"{option}=" not in section]
+        sections.append("\n".join([f"[program:{name}]", *lines, section, ""]))
     text = "\n".join(sections).replace("PYTHON", python).replace("APP", current)
     host.check_output("mkdir -p /opt/broken && printf '#!/no/such/python\\n' > /opt/broken/shebang")
     host.check_output("chmod 0755 /opt/broken/shebang && useradd --no-create-home leaver")
