@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -127,14 +126,13 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def kernel_kills(pids: Iterable[int]) -> list[str]:
-    """The kernel's lines about those of the processes that it killed for want of memory."""
-    wanted = set(pids)
-    lines = []
-    for record in _kernel_log() if wanted else []:
+def kernel_kills() -> dict[int, str]:
+    """The kernel's lines about the processes that it killed for want of memory, by their pids."""
+    lines = {}
+    for record in _kernel_log():
         found = re.search(r"[Oo]ut of memory: Killed process (\d+)", record)
-        if found and int(found[1]) in wanted:
-            lines.append(record.partition(";")[2].splitlines()[0])
+        if found:
+            lines[int(found[1])] = record.partition(";")[2].splitlines()[0]
     return lines
 
 

@@ -93,6 +93,7 @@ def gather(
     settings = {Name(info["group"], info["name"]): info for info in supervisor.call("getAllConfigInfo")}
     local = bool(supervisor.address.path)
     strays = _strays(supervisor) if local and any(process.name not in health for process in processes) else {}
+    kills = host.kernel_kills() if local else {}
     return {
         process.name: _evidence(
             process,
@@ -102,6 +103,7 @@ def gather(
             strays.get((process.name.group, process.name.process or ""), []),
             health.get(process.name, ""),
             refusals.get(process.name, ""),
+            kills,
             local,
         )
         for process in processes
@@ -120,6 +122,7 @@ def _evidence(
     strays: list[int],
     health: str,
     refusal: str,
+    kills: Mapping[int, str],
     local: bool,
 ) -> Evidence:
     killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
@@ -131,7 +134,7 @@ def _evidence(
         endings=past.endings or _last_ending(process),
         logs=[tails.stderr, tails.stdout],
         log_paths=[process.stdout_log, process.stderr_log],
-        kernel=host.kernel_kills({past.pid, *killed}) if local else [],
+        kernel=[kills[pid] for pid in sorted({past.pid, *killed} & kills.keys())],
         strays=strays,
         command=str(settings.get("command") or ""),
         # supervisord writes none as a word.
