@@ -11,9 +11,11 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_evidence as evidence
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_plan as planning
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import explain, in_words
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_plan import (
     Actions,
     Plan,
@@ -35,6 +37,7 @@ FAILED_STARTS = {
     "FATAL": "supervisord gave up starting it",
     "UNKNOWN": "supervisord lost control of it",
 }
+START_REFUSED = "supervisord refused to start it: "
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.3
 
@@ -158,6 +161,11 @@ class ProgramFailed(Exception):
         self.reason = reason
         # Whether it ended by itself just now, so that what supervisord's log says last of it is of this run.
         self.died = died
+
+    @property
+    def refusal(self) -> str:
+        """Why supervisord did not even try to start it."""
+        return self.reason.partition(START_REFUSED)[2]
 
 
 @dataclass(frozen=True)
@@ -423,15 +431,20 @@ class Execution:
     def _report(self, failures: Sequence[ProgramFailed]) -> SupervisorError:
         now = status.all_processes(self.supervisor)
         endings = status.last_endings(self.supervisor, now)
-        tails = status.log_tails(
-            self.supervisor, [now[failure.name] for failure in failures if failure.name in now], self.request.log_lines
-        )
+        failed = [now[failure.name] for failure in failures if failure.name in now]
+        lines = self.request.log_lines
+        tails = status.log_tails(self.supervisor, failed, max(lines, evidence.LINES_TO_READ) if lines else 0)
+        past = evidence.read_histories(self.supervisor, now)
+        refusals = {failure.name: failure.refusal for failure in failures if failure.refusal}
+        ended = [now[failure.name] for failure in failures if failure.name in now and _ended(failure, now)]
+        known = evidence.gather(self.supervisor, ended, tails, past, health={}, refusals=refusals)
         reports = [
             _failure(
                 failure,
                 now.get(failure.name),
                 endings.get(failure.name) if failure.died else None,
-                tails.get(failure.name),
+                tails[failure.name].last(lines) if failure.name in tails else None,
+                explain(known[failure.name]) if failure.name in known else [],
             )
             for failure in failures
         ]
@@ -457,8 +470,17 @@ def _check(name: Name, answer: Any, attempt: str, *harmless: int) -> None:
         raise ProgramFailed(name, f"supervisord refused to {attempt}: {answer.text}")
 
 
+def _ended(failure: ProgramFailed, now: dict[Name, Process]) -> bool:
+    """Whether it failed to run; one that can't be stopped has no such cause."""
+    return bool(failure.refusal) or failure.died or now[failure.name].state in (*FAILED_STARTS, "BACKOFF")
+
+
 def _failure(
-    failure: ProgramFailed, process: Process | None, ending: status.Ending | None, tails: status.Tails | None
+    failure: ProgramFailed,
+    process: Process | None,
+    ending: status.Ending | None,
+    tails: status.Tails | None,
+    causes: list[dict[str, str]],
 ) -> dict[str, Any]:
     known = process.as_result() if process else {}
     return {
@@ -471,6 +493,7 @@ def _failure(
         "logfiles": known.get("logfiles"),
         "stdout_tail": tails.stdout if tails else [],
         "stderr_tail": tails.stderr if tails else [],
+        "causes": causes,
     }
 
 
@@ -479,6 +502,7 @@ def _in_words(report: dict[str, Any]) -> str:
     if report["exit_status"] is not None and not report["ending"]:
         facts.append(f"exit status {report['exit_status']}")
     lines = [f"{report['name']}: {report['reason']}. " + "; ".join(fact for fact in facts if fact)]
+    lines += in_words(report["causes"])
     for channel in ("stderr", "stdout"):
         tail = report[f"{channel}_tail"]
         if tail:

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import (
+    Evidence,
+    explain,
+    in_words,
+)
 
 # What stopProcess accepts, what removeProcessGroup accepts, and where there is a process to signal.
 STOPPABLE = ("STARTING", "RUNNING", "BACKOFF")
@@ -73,6 +78,7 @@ class Process:
     state: str
     pid: int
     start: int
+    stop: int
     now: int
     last_exit: int
     spawn_error: str
@@ -86,6 +92,7 @@ class Process:
             state=info["statename"],
             pid=info["pid"],
             start=info["start"],
+            stop=info["stop"],
             now=info["now"],
             last_exit=info["exitstatus"],
             spawn_error=info["spawnerr"],
@@ -150,6 +157,9 @@ def those_named(processes: dict[Name, Process], names: Iterable[Name]) -> list[P
 class Tails(NamedTuple):
     stdout: list[str]
     stderr: list[str]
+
+    def last(self, lines: int) -> Tails:
+        return Tails(self.stdout[-lines:], self.stderr[-lines:]) if lines else Tails([], [])
 
 
 def log_tails(supervisor: rpc.Supervisor, processes: Sequence[Process], lines: int) -> dict[Name, Tails]:
@@ -238,9 +248,10 @@ def differences(supervisor: rpc.Supervisor) -> dict[str, list[str]]:
     try:
         (lists,) = supervisor.call("reloadConfig")
     except rpc.CallFailed as error:
+        causes = explain(Evidence(name="supervisord", configuration=error.fault.text))
         raise rpc.SupervisorError(
             f"supervisord cannot read its configuration, so nothing was changed: {error.fault.text}. "
-            "Correct the file; one bad section is enough for supervisord to refuse all of them"
+            "One bad section is enough for supervisord to refuse all of them.\n" + "\n".join(in_words(causes))
         ) from None
     return {kind: sorted(groups) for kind, groups in zip(("added", "changed", "removed"), lists)}
 

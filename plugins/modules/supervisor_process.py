@@ -16,7 +16,7 @@ description:
     what is loaded; of the differences only those of the named groups are loaded.
   - A start is done when the program is V(RUNNING), after its C(startsecs) and, if need be, its C(startretries).
     A program that ends in V(FATAL), V(EXITED) or an endless V(BACKOFF) fails the task, with supervisor's reason,
-    the exit status and the end of its logs.
+    the exit status, the likely cause with its cure, and the end of its logs.
   - All named programs are worked on side by side, so fifty of them take as long as the slowest.
 notes:
   - M(community.general.supervisorctl) runs C(supervisorctl update) for all programs of the host, in check mode too,
@@ -114,8 +114,8 @@ options:
     type: int
     default: 10
   log_lines:
-    description: How many lines of the end of a failed program's logs to show. V(0) shows none, as for a program that
-      writes secrets to its log.
+    description: How many lines of the end of a failed program's logs to show. V(0) shows none and looks for no cause in
+      them, as for a program that writes secrets to its log.
     type: int
     default: 20
 seealso:
@@ -295,6 +295,21 @@ failures:
       description: The last O(log_lines) lines of the stderr log.
       type: list
       elements: str
+    causes:
+      description:
+        - The likely causes, recognised from what supervisor, the program and the kernel say, each with its C(cure).
+        - Empty for a program that could not be stopped or unloaded.
+      type: list
+      elements: dict
+      contains:
+        cause:
+          description: The likely cause.
+          type: str
+          sample: The module orders.main has no attribute ap.
+        cure:
+          description: What to do about it.
+          type: str
+          sample: Correct the part after the colon in app (MODULE:ATTRIBUTE).
 warnings:
   description: What is worth knowing, such as processes that had to be stopped with another one of their group.
   returned: when there is something to warn of

@@ -109,6 +109,8 @@ def test_a_crash_at_start_says_why_and_shows_no_secret(play, converge_playbook, 
     done = play(converge_playbook, "--extra-vars", json.dumps({"fastapi_apps": [app]}))
     assert done.status != 0, done.output
     assert "RuntimeError: no database" in done.output
+    said = " ".join(done.output.split())
+    assert "Likely cause: The app's startup (lifespan) failed: RuntimeError: no database" in said
     assert "s3cr3t-never-shown" not in done.output
     good = play(converge_playbook)
     assert good.status == 0, good.output

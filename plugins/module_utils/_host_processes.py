@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What /proc and the kernel's log tell of the host's processes (proc(5)). What may not be read counts as not there."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from typing import NamedTuple
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+KERNEL_LOG = "/dev/kmsg"
+LONGEST_RECORD = 8192
+LISTENING = "0A"
+
+# supervisord's mark in the environment of what it starts.
+_MARK = re.compile(rb"(?:^|\0)SUPERVISOR_(?P<key>PROCESS_NAME|GROUP_NAME|SERVER_URL)=(?P<value>[^\0]*)")
+
+
+class Entry(NamedTuple):
+    parent: int
+    rss: int
+
+
+class ProcessTable:
+    """All processes of the host, read once."""
+
+    def __init__(self) -> None:
+        self.entries = {}
+        for pid in _numbers("/proc"):
+            text = _read(f"/proc/{pid}/stat")
+            if text:
+                # The name before the last parenthesis may hold anything.
+                fields = text.rpartition(b")")[2].split()
+                self.entries[pid] = Entry(parent=int(fields[1]), rss=int(fields[21]) * PAGE)
+        self._children: dict[int, list[int]] = {}
+        for pid, entry in self.entries.items():
+            self._children.setdefault(entry.parent, []).append(pid)
+
+    def tree(self, pid: int) -> list[int]:
+        """A process and all that descend from it."""
+        found = [pid] if pid in self.entries else []
+        for each in found:
+            found += self._children.get(each, [])
+        return found
+
+    def memory(self, pid: int) -> int:
+        """Bytes of a tree. Pages that processes share count once (PSS), or in each where the kernel tells no more."""
+        return sum(_pss(each) or self.entries[each].rss for each in self.tree(pid))
+
+    def strays(self, supervisord: int, server_url: str) -> dict[tuple[str, str], list[int]]:
+        """The processes that bear supervisord's mark and are none of its descendants, by group and name."""
+        own = set(self.tree(supervisord))
+        found: dict[tuple[str, str], list[int]] = {}
+        marked = {pid: mark for pid in self.entries if pid not in own for mark in [_mark(pid)] if mark}
+        for pid, mark in marked.items():
+            if self.entries[pid].parent not in marked and _same_server(mark.get("SERVER_URL", ""), server_url):
+                found.setdefault((mark.get("GROUP_NAME", ""), mark.get("PROCESS_NAME", "")), []).append(pid)
+        return found
+
+
+def _numbers(folder: str) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+    except OSError:
+        return []
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _pss(pid: int) -> int:
+    found = re.search(rb"^Pss:\s+(\d+) kB", _read(f"/proc/{pid}/smaps_rollup"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _mark(pid: int) -> dict[str, str]:
+    environment = _read(f"/proc/{pid}/environ")
+    if b"SUPERVISOR_PROCESS_NAME=" not in environment:
+        return {}
+    return {each["key"].decode(): each["value"].decode(errors="replace") for each in _MARK.finditer(environment)}
+
+
+def _same_server(one: str, other: str) -> bool:
+    """Whether two addresses may be of one supervisord; only two Unix sockets can be told apart for sure."""
+    if not (one.startswith("unix://") and other.startswith("unix://")):
+        return True
+    return os.path.realpath(one[len("unix://") :]) == os.path.realpath(other[len("unix://") :])
+
+
+def holder(port: int) -> str:
+    """Who listens on a TCP port of this host, as the end of a sentence; empty when nobody is seen."""
+    inodes = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for row in _read(table).decode().splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes[f"socket:[{fields[9]}]"] = int(fields[7])
+    for pid in _numbers("/proc"):
+        for descriptor in _numbers(f"/proc/{pid}/fd"):
+            target = _link(f"/proc/{pid}/fd/{descriptor}")
+            if target in inodes:
+                name = _read(f"/proc/{pid}/comm").decode(errors="replace").strip()
+                return f" by process {pid} ({name}) of user {user_name(inodes[target])}"
+    return f" by a process of user {user_name(min(inodes.values()))}" if inodes else ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def kernel_kills() -> dict[int, str]:
+    """The kernel's lines about the processes that it killed for want of memory, by their pids."""
+    lines = {}
+    for record in _kernel_log():
+        found = re.search(r"[Oo]ut of memory: Killed process (\d+)", record)
+        if found:
+            lines[int(found[1])] = record.partition(";")[2].splitlines()[0]
+    return lines
+
+
+def _kernel_log() -> list[str]:
+    records: list[str] = []
+    try:
+        log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return records
+    try:
+        while True:
+            try:
+                records.append(os.read(log, LONGEST_RECORD).decode(errors="replace"))
+            except BrokenPipeError:
+                # It was overwritten before it could be read; the next one follows.
+                continue
+    except OSError:
+        # EAGAIN: that was all.
+        return records
+    finally:
+        os.close(log)
