@@ -111,7 +111,7 @@ def _look(
             }
             for process in shown
         ],
-        "missing": [str(name) for name in wanted if not status.those_named(known, [name])],
+        "missing": status.those_missing(known, wanted),
     }
 
 
@@ -225,7 +225,7 @@ def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log
         "causes": causes.explain(known),
         "log_tail": [rpc.redact(line) for line in journal.splitlines()][-log_lines:] if failed and log_lines else [],
         "processes": [],
-        "missing": [str(name) for name in wanted],
+        "missing": status.those_missing({}, wanted),
     }
 
 

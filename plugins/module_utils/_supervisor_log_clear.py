@@ -24,7 +24,7 @@ def run(connection: rpc.Connection, names: Sequence[str], check_mode: bool) -> d
     supervisor = rpc.connect(connection)
     try:
         known = status.all_processes(supervisor)
-        unknown = [str(name) for name in wanted if name != status.ALL and not status.those_named(known, [name])]
+        unknown = status.those_missing(known, wanted)
         if unknown:
             raise rpc.SupervisorError(
                 f"Nothing was changed. names: supervisord has no such program or group loaded: {', '.join(unknown)}"

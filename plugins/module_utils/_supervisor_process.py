@@ -429,6 +429,7 @@ class Execution:
     # Failure
 
     def _report(self, failures: Sequence[ProgramFailed]) -> SupervisorError:
+        failures = sorted(failures, key=lambda failure: str(failure.name))
         now = status.all_processes(self.supervisor)
         endings = status.last_endings(self.supervisor, now)
         failed = [now[failure.name] for failure in failures if failure.name in now]

@@ -154,6 +154,11 @@ def those_named(processes: dict[Name, Process], names: Iterable[Name]) -> list[P
     return [process for name, process in processes.items() if name in wanted or Name(name.group) in wanted]
 
 
+def those_missing(processes: dict[Name, Process], names: Iterable[Name]) -> list[str]:
+    """The names that none of the processes has."""
+    return [str(name) for name in names if name != ALL and not those_named(processes, [name])]
+
+
 class Tails(NamedTuple):
     stdout: list[str]
     stderr: list[str]
@@ -264,7 +269,7 @@ def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int, rer
         supervisor = rpc.connect(connection)
     except rpc.NotRunning as error:
         nothing: dict[str, Any] = {"version": None, "state": None, "pid": None, "identification": None, "processes": []}
-        return {"running": False, "reason": str(error), "missing": [str(name) for name in wanted], **nothing}
+        return {"running": False, "reason": str(error), "missing": those_missing({}, wanted), **nothing}
     methods = ("getSupervisorVersion", "getState", "getPID", "getIdentification")
     version, state, pid, identification = supervisor.multicall([rpc.Call(method) for method in methods])
     known = all_processes(supervisor)
@@ -284,6 +289,6 @@ def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int, rer
         "pid": pid,
         "identification": identification,
         "processes": results,
-        "missing": [str(name) for name in wanted if not those_named(known, [name])],
+        "missing": those_missing(known, wanted),
         **extra,
     }
