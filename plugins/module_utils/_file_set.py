@@ -286,7 +286,7 @@ def likely_cause(lines: list[str]) -> str:
             for line in lines[number + 1 :]:
                 if line and not line.startswith((" ", "\t")):
                     return line
-    error = re.compile(r"\w*error\b|nginx: \[emerg\]", re.IGNORECASE)
+    error = re.compile(r"\w*error\b|.*\[emerg\]", re.IGNORECASE)
     return next((line for line in reversed(lines) if error.match(line)), lines[-1].strip())
 
 

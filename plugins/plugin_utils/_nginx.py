@@ -127,7 +127,7 @@ def _ended(text: Any) -> str:
 
 
 def upstream(app: Mapping[str, Any]) -> str:
-    """Where nginx finds the app, as the directive `server` takes it: the live slot's link, unless it has its own bind."""
+    """Where nginx finds the app, as its directive `server` takes it: the live slot's link, or the app's own bind."""
     if not app.get("bind"):
         return f"unix:/run/fastapi/{app['name']}/live.sock"
     probe = _serving.probe_address(str(app["bind"]), "")
@@ -171,7 +171,7 @@ def names_used_twice(apps: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             users.setdefault(name.lower(), []).append(str(app.get("name")))
     for name, owners in users.items():
         if len(owners) > 1:
-            yield f"server_names: {name} is used {len(owners)} times ({', '.join(owners)}): nginx needs to know whose it is"
+            yield f"server_names: {name} is used {len(owners)} times ({', '.join(owners)}): it can be only one app's"
 
 
 def _names(app: Mapping[str, Any]) -> list[str]:
@@ -188,7 +188,7 @@ def _tls_problems(tls: Mapping[str, Any]) -> Iterator[str]:
         if tls.get(name) and tls.get(content):
             yield f"tls.{name} and tls.{content} are set: keep one, the path on the host or the content"
         if tls.get(name) and not PLAIN_PATH.fullmatch(str(tls[name])):
-            yield f"tls.{name} is {tls[name]!r}: it must be a full path on the host; a content belongs into tls.{content}"
+            yield f"tls.{name} is {tls[name]!r}: it must be a full path on the host; content belongs into tls.{content}"
     has = {name: bool(tls.get(name) or tls.get(f"{name}_content")) for name in ("certificate", "key")}
     for name, other in (("certificate", "key"), ("key", "certificate")):
         if has[name] and not has[other]:
@@ -204,7 +204,7 @@ def _tls_problems(tls: Mapping[str, Any]) -> Iterator[str]:
 def _nginx_problems(app: Mapping[str, Any], nginx: Mapping[str, Any]) -> Iterator[str]:
     size = nginx.get("client_max_body_size")
     if size is not None and not SIZE.fullmatch(str(size)):
-        yield f"nginx.client_max_body_size is {size!r}: it must be a number of bytes, or one with k, m or g, such as 10m"
+        yield f"nginx.client_max_body_size is {size!r}: it must be a number of bytes, or one with k, m or g"
     rate_limit = nginx.get("rate_limit")
     if isinstance(rate_limit, Mapping) and rate_limit and not RATE.fullmatch(str(rate_limit.get("rate", ""))):
         yield f"nginx.rate_limit.rate is {rate_limit.get('rate')!r}: it must be like 10r/s or 300r/m"

@@ -102,7 +102,11 @@ def test_a_problem_with_nginx_is_named(changes, fragments) -> None:
 
 
 def test_what_nginx_can_serve_has_no_problem() -> None:
-    tls = {"certificate": "/etc/pki/tls/certs/a.crt", "key": "/etc/pki/tls/private/a.key", "hsts": "max-age=63072000; includeSubDomains; preload"}
+    tls = {
+        "certificate": "/etc/pki/tls/certs/a.crt",
+        "key": "/etc/pki/tls/private/a.key",
+        "hsts": "max-age=63072000; includeSubDomains; preload",
+    }
     nginx = {
         "client_max_body_size": "1G",
         "proxy_read_timeout": 30,

@@ -252,5 +252,6 @@ def test_the_cause_is_the_end_of_the_last_traceback() -> None:
     lines = ["Traceback (most recent call last):", "  File x", "KeyError: 1", "later noise"]
     assert _file_set.likely_cause(lines) == "KeyError: 1"
     assert _file_set.likely_cause(["a", "Error: c", "For help, use -h"]) == "Error: c"
-    assert _file_set.likely_cause(["nginx: [emerg] c", "nginx: configuration test failed"]) == "nginx: [emerg] c"
+    nginx = "2026/11/24 13:59:37 [emerg] 1506#1506: unknown directive"
+    assert _file_set.likely_cause(["a", nginx, "nginx: configuration test failed"]) == nginx
     assert _file_set.likely_cause(["a", "  b "]) == "b"

@@ -119,7 +119,9 @@ def test_the_roles_defaults_are_those_of_its_spec() -> None:
     specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
     options = specs["argument_specs"]["main"]["options"]
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))
-    assert defaults == {name: option["default"] for name, option in options.items()}
+    assert defaults.pop("nginx_apps") == "{{ fastapi_apps | default([]) }}"
+    assert defaults == {name: option["default"] for name, option in options.items() if "default" in option}
+    assert {"nginx_apps", *defaults} == set(options)
 
 
 # What the distribution's policy has of it.
