@@ -182,6 +182,11 @@ differences:
   type: list
   elements: str
   sample: ["/etc/orders/orders.toml: content"]
+digest:
+  description: What C({set_digest}) stands for.
+  returned: always
+  type: str
+  sample: 9f86d081884c7d65
 """
 
 import os
@@ -199,6 +204,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     leftovers,
     machine_key,
     resolve_digest,
+    set_digest,
 )
 
 # A tmpfs: candidates with secrets never touch a disk.
@@ -304,7 +310,8 @@ def main() -> None:
     # The modes below are meant as they stand, whatever the umask of the connection.
     os.umask(0o022)
     try:
-        items = resolve_digest(_items(module.params), machine_key())
+        given, key = _items(module.params), machine_key()
+        items = resolve_digest(given, key)
         items += leftovers(module.params["purge"], items)
         differences = [difference for difference in map(compare, items) if difference]
         if differences and not module.check_mode:
@@ -320,6 +327,7 @@ def main() -> None:
         changed=bool(differences),
         differences=[f"{found.item.path}: {', '.join(found.reasons)}" for found in differences],
         diff=[_shown(difference) for difference in differences],
+        digest=set_digest(given, key),
     )
 
 

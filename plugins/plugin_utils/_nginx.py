@@ -19,6 +19,9 @@ SPECS = Path(__file__).resolve().parents[2] / "roles" / "nginx" / "meta" / "argu
 # The option of the role whose keys are those of an app.
 APP_OPTION = "nginx_defaults"
 
+# Below /etc/nginx; the role's own, which removes what no app needs.
+TLS_FOLDER = "fastapi/tls"
+
 # Seconds: nginx's own default, and Gunicorn's for what it bounds.
 READ_TIMEOUT = 60
 GUNICORN_TIMEOUT = 30
@@ -115,11 +118,11 @@ def _server(app: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _relative_path(app: Mapping[str, Any], suffix: str, content: Any) -> str:
-    return f"tls/{app['name']}.{suffix}" if content else ""
+    return f"{TLS_FOLDER}/{app['name']}.{suffix}" if content else ""
 
 
 def _host_path(app: Mapping[str, Any], suffix: str) -> str:
-    return f"/etc/nginx/tls/{app['name']}.{suffix}"
+    return f"/etc/nginx/{TLS_FOLDER}/{app['name']}.{suffix}"
 
 
 def _ended(text: Any) -> str:

@@ -90,8 +90,8 @@ def test_what_an_app_leaves_out_comes_from_the_defaults() -> None:
     assert (plain["tls"]["certificate"], plain["tls"]["key"]) == ("/wild.crt", "/wild.key")
     own = server(defaults, tls={"certificate_content": CERTIFICATE, "key_content": KEY}, nginx={"keepalive": 8})
     assert own["tls"] == {
-        "certificate": "tls/orders.crt",
-        "key": "tls/orders.key",
+        "certificate": "fastapi/tls/orders.crt",
+        "key": "fastapi/tls/orders.key",
         "hsts": "max-age=5",
         "redirect": True,
     }
@@ -103,8 +103,8 @@ def test_contents_become_files_and_are_nowhere_else() -> None:
     app = {**APP, "tls": {"certificate_content": CERTIFICATE, "key_content": KEY}}
     files = _nginx.tls_files([app, {"name": "other", "tls": app["tls"]}])
     assert files == [
-        {"path": "/etc/nginx/tls/orders.crt", "content": CERTIFICATE},
-        {"path": "/etc/nginx/tls/orders.key", "secret_content": KEY + "\n", "mode": "0600"},
+        {"path": "/etc/nginx/fastapi/tls/orders.crt", "content": CERTIFICATE},
+        {"path": "/etc/nginx/fastapi/tls/orders.key", "secret_content": KEY + "\n", "mode": "0600"},
     ]
     assert "hunter2" not in str(_nginx.servers([app]))
     assert _nginx.tls_files([{**APP, "tls": {"certificate": "/a.crt", "key": "/a.key"}}]) == []
