@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _serving, _supervisor_config
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _nginx, _serving, _supervisor_config
 
 
 def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,6 +27,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "app_problems": _filter(_apps.app_problems),
+            "nginx_servers": _filter(_nginx.servers),
+            "nginx_tls_files": _filter(_nginx.tls_files),
+            "nginx_with_defaults": _filter(_nginx.with_defaults),
             "probe_address": _filter(_serving.probe_address),
             "python_literal": _filter(_serving.python_literal),
             "shell_environment": _filter(_serving.shell_environment),

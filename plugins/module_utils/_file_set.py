@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import grp
 import hashlib
 import hmac
@@ -16,7 +17,8 @@ import signal
 import stat
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -41,7 +43,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Item:
-    """One file, directory (content None, target None) or link (target set) as it should be."""
+    """One file (content set), link (target set), directory (neither), or what should not be there, as it should be."""
 
     path: str
     owner: str
@@ -50,6 +52,11 @@ class Item:
     content: Optional[bytes] = None
     secret: bool = False
     target: Optional[str] = None
+    absent: bool = False
+
+    @property
+    def is_directory(self) -> bool:
+        return self.content is None and self.target is None and not self.absent
 
 
 @dataclass(frozen=True)
@@ -93,16 +100,19 @@ def set_digest(items: list[Item], key: bytes) -> str:
 def resolve_digest(items: list[Item], key: bytes) -> list[Item]:
     digest = set_digest(items, key).encode()
     return [
-        Item(
-            item.path,
-            item.owner,
-            item.group,
-            item.mode,
-            item.content.replace(DIGEST_TOKEN.encode(), digest) if item.content is not None else None,
-            item.secret,
-            item.target,
-        )
+        item if item.content is None else replace(item, content=item.content.replace(DIGEST_TOKEN.encode(), digest))
         for item in items
+    ]
+
+
+def leftovers(patterns: list[str], items: list[Item]) -> list[Item]:
+    """Files and links that match a pattern and are none of the items: what an earlier set has left."""
+    wanted = {item.path for item in items}
+    found = {path for pattern in patterns for path in glob.glob(pattern)} - wanted
+    return [
+        Item(path, "root", "root", 0, absent=True)
+        for path in sorted(found)
+        if os.path.islink(path) or os.path.isfile(path)
     ]
 
 
@@ -135,11 +145,17 @@ def compare(item: Item) -> Optional[Difference]:
     try:
         found = os.lstat(item.path)
     except FileNotFoundError:
+        if item.absent:
+            return None
         difference.reasons.append("new")
+        return difference
+    if item.absent:
+        # Its content is not shown: nobody says any more whether it is a secret.
+        difference.reasons.append("removed")
         return difference
     if item.target is not None:
         return _compare_link(difference, found)
-    wanted_kind, is_kind = ("directory", stat.S_ISDIR) if item.content is None else ("file", stat.S_ISREG)
+    wanted_kind, is_kind = ("directory", stat.S_ISDIR) if item.is_directory else ("file", stat.S_ISREG)
     if not is_kind(found.st_mode):
         raise FileSetError(f"{item.path} is there and is not a {wanted_kind}; move it away and run again")
     if item.content is not None:
@@ -190,8 +206,33 @@ def stage(items: list[Item], folder: str) -> None:
         _write_new(place, item, owner_of(item))
 
 
+def copy_context(directory: str, folder: str, items: list[Item]) -> None:
+    """Copies a directory of the host to its place below folder, without what the items write or remove."""
+
+    def left_out(parent: str, names: list[str]) -> list[str]:
+        paths = {name: os.path.join(parent, name) for name in names}
+        return [name for name, path in paths.items() if path in ours or not _is_ordinary(path)]
+
+    ours = {item.path for item in items if not item.is_directory}
+    if os.path.isdir(directory):
+        shutil.copytree(directory, folder + directory, symlinks=True, ignore=left_out, copy_function=_copy_owned)
+
+
+def _is_ordinary(path: str) -> bool:
+    return os.path.islink(path) or os.path.isfile(path) or os.path.isdir(path)
+
+
+def _copy_owned(source: str, target: str) -> None:
+    shutil.copy2(source, target)
+    found = os.stat(source)
+    os.chown(target, found.st_uid, found.st_gid)
+
+
 def run_check(check: Check, folder: str) -> None:
-    """Runs one check against the staged candidates; raises with the end of its output when it fails."""
+    """Runs one check against the staged candidates; raises with the end of its output when it fails.
+
+    The output names the candidates by the paths that they will have.
+    """
     argv = [argument.replace(STAGE_TOKEN, folder) for argument in check.argv]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
     become: dict[str, object] = {}
@@ -226,13 +267,13 @@ def run_check(check: Check, folder: str) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _nothing = process.communicate()
-        raise FileSetError(_failure(f"the check did not end within {check.timeout} s", output)) from None
+        raise FileSetError(_failure(f"the check did not end within {check.timeout} s", output, folder)) from None
     if process.returncode != 0:
-        raise FileSetError(_failure(f"the check ended with status {process.returncode}", output))
+        raise FileSetError(_failure(f"the check ended with status {process.returncode}", output, folder))
 
 
-def _failure(what: str, output: bytes) -> str:
-    lines = output.decode("utf-8", "replace").rstrip().splitlines()
+def _failure(what: str, output: bytes, folder: str) -> str:
+    lines = output.decode("utf-8", "replace").replace(folder, "").rstrip().splitlines()
     if not lines:
         return f"{what} and said nothing"
     return "\n".join([f"{likely_cause(lines)} ({what})", "", *lines[-40:]])
@@ -245,11 +286,12 @@ def likely_cause(lines: list[str]) -> str:
             for line in lines[number + 1 :]:
                 if line and not line.startswith((" ", "\t")):
                     return line
-    return next((line for line in reversed(lines) if re.match(r"\w*error\b", line, re.IGNORECASE)), lines[-1].strip())
+    error = re.compile(r"\w*error\b|.*\[emerg\]", re.IGNORECASE)
+    return next((line for line in reversed(lines) if error.match(line)), lines[-1].strip())
 
 
 def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
-    """Directories first, then every file beside its place, then the renames in the order given.
+    """Directories first, then every file beside its place, then the renames in the order given, removals last.
 
     label is called with each new path, so that the caller can set its security context.
     """
@@ -257,9 +299,11 @@ def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
     try:
         for difference in differences:
             item = difference.item
+            if item.absent:
+                continue
             if item.target is not None:
                 ready.append((_new_link(item), item.path))
-            elif item.content is None:
+            elif item.is_directory:
                 _make_directory(item, label)
             elif not {"new", "content"} & set(difference.reasons):
                 _set_permissions(item)
@@ -267,6 +311,9 @@ def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
                 ready.append((_new_file(item, label), item.path))
         for temporary, path in ready:
             os.rename(temporary, path)
+        for difference in differences:
+            if difference.item.absent:
+                os.unlink(difference.item.path)
     finally:
         for temporary, _path in ready:
             if _there(temporary):
@@ -326,7 +373,11 @@ def _write_new(path: str, item: Item, owner: Owner) -> None:
 
 
 def check_candidates(
-    items: list[Item], checks: list[Check], parent: str, label: Callable[[str], None] = lambda path: None
+    items: list[Item],
+    checks: list[Check],
+    parent: str,
+    label: Callable[[str], None] = lambda path: None,
+    context: Iterable[str] = (),
 ) -> None:
     """Stages all items in a folder of its own, runs the checks and removes the folder.
 
@@ -336,9 +387,12 @@ def check_candidates(
     folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
     try:
         for item in items:
-            if item.content is None and item.target is None and not _there(item.path):
+            if item.is_directory and not _there(item.path):
                 _make_directory(item, label)
                 made.append(item.path)
+        # While nobody else may enter, since a copy has its final mode only when it is whole.
+        for directory in context:
+            copy_context(directory, folder, items)
         # Others may pass through, to the files that are theirs, but not look around.
         os.chmod(folder, 0o711)
         stage(items, folder)

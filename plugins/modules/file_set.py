@@ -12,7 +12,7 @@ short_description: Write files that belong together, all or none, after a check 
 version_added: 0.1.0
 description:
   - Writes directories, files and symbolic links in one call. Files are written beside their places first and renamed
-    when all of them are whole, in the order given.
+    when all of them are whole, in the order given. Files that an earlier set has left can be removed with them.
   - Before anything is replaced, O(checks) run against the candidates, which lie under a temporary folder at their full
     paths; directories that are missing are made first. A check that fails leaves the host as it was.
   - A file with a secret is never readable by more people than it will be in the end, and its content is not shown in
@@ -98,6 +98,21 @@ options:
         description: What the link points to.
         type: str
         required: true
+  purge:
+    description:
+      - Patterns of paths that are this set's alone, such as V(/etc/nginx/tls/*.key). Files and links that match and are
+        not in the set are removed, after all others are in place.
+      - Each pattern is one of Python's glob module. What a removed file held is not shown in a diff.
+    type: list
+    elements: str
+    default: []
+  context:
+    description:
+      - Directories of the host that are copied into the folder of the candidates, without what the set replaces or
+        removes, for checks that look at a whole tree.
+    type: list
+    elements: path
+    default: []
   checks:
     description: Commands that must succeed before anything is replaced. They run only when something differs.
     type: list
@@ -147,6 +162,17 @@ EXAMPLES = r"""
     checks:
       - argv: [/opt/orders/bin/orders, --check, "{stage}/etc/orders/orders.toml"]
         user: orders
+
+- name: The certificates of the apps that are there, in a tree that nginx accepts as a whole
+  asgiops.fastapi_host.file_set:
+    files:
+      - path: /etc/nginx/tls/orders.key
+        secret_content: "{{ orders_key }}"
+        mode: "0600"
+    purge: [/etc/nginx/tls/*.key]
+    context: [/etc/nginx]
+    checks:
+      - argv: [nginx, -t, -c, "{stage}/etc/nginx/nginx.conf"]
 """
 
 RETURN = r"""
@@ -156,6 +182,11 @@ differences:
   type: list
   elements: str
   sample: ["/etc/orders/orders.toml: content"]
+digest:
+  description: What C({set_digest}) stands for.
+  returned: always
+  type: str
+  sample: 9f86d081884c7d65
 """
 
 import os
@@ -170,8 +201,10 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     apply,
     check_candidates,
     compare,
+    leftovers,
     machine_key,
     resolve_digest,
+    set_digest,
 )
 
 # A tmpfs: candidates with secrets never touch a disk.
@@ -253,6 +286,8 @@ def main() -> None:
                 "default": [],
                 "options": {"path": {"type": "path", "required": True}, "target": {"type": "str", "required": True}},
             },
+            "purge": {"type": "list", "elements": "str", "default": []},
+            "context": {"type": "list", "elements": "path", "default": []},
             "checks": {
                 "type": "list",
                 "elements": "dict",
@@ -275,12 +310,14 @@ def main() -> None:
     # The modes below are meant as they stand, whatever the umask of the connection.
     os.umask(0o022)
     try:
-        items = resolve_digest(_items(module.params), machine_key())
+        given, key = _items(module.params), machine_key()
+        items = resolve_digest(given, key)
+        items += leftovers(module.params["purge"], items)
         differences = [difference for difference in map(compare, items) if difference]
         if differences and not module.check_mode:
             checks = [Check(**check) for check in module.params["checks"]]
             if checks:
-                check_candidates(items, checks, STAGE_PARENT, label)
+                check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
             apply(differences, label)
     except FileSetError as error:
         module.fail_json(msg=str(error))
@@ -290,6 +327,7 @@ def main() -> None:
         changed=bool(differences),
         differences=[f"{found.item.path}: {', '.join(found.reasons)}" for found in differences],
         diff=[_shown(difference) for difference in differences],
+        digest=set_digest(given, key),
     )
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _nginx, _serving
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# An app is described by what these roles take, without their prefixes.
+# An app is described by what these roles take, without their prefixes, and by what nginx takes of it.
 APP_ROLES = ("release", "gunicorn_uvicorn")
 
 APP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
@@ -67,6 +67,7 @@ def app_spec() -> dict[str, Any]:
             key = name[len(role) + 1 :]
             if key != "settings":
                 options[key] = _without_defaults(option)
+    options.update({key: _without_defaults(option) for key, option in _nginx.app_options().items()})
     return options
 
 
@@ -96,6 +97,7 @@ def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source"))
     whole = [app for app in apps if isinstance(app, Mapping)]
     problems.extend(_used_twice(whole, "name"))
     problems.extend(_used_twice(whole, "bind"))
+    problems.extend(_nginx.names_used_twice(whole))
     return problems
 
 
@@ -148,6 +150,7 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
         if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
             yield "source.repo has a password in it, which would show in process lists: use source.key_file"
     yield from _illegal_server_values(app)
+    yield from _nginx.problems(app)
 
 
 def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import app_problems
 
 GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}
+SERVED: dict[str, Any] = {**GOOD, "server_names": ["orders.example.com"]}
 
 
 def test_a_good_app_has_no_problem() -> None:
@@ -56,6 +57,73 @@ def test_a_problem_is_named(changes, fragments) -> None:
     assert any(all(fragment in problem for fragment in fragments) for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        ({"server_name": "x"}, ["unknown variable server_name", "did you mean server_names?"]),
+        ({"server_names": ["https://a.example.com"]}, ["server_names has 'https://a.example.com'"]),
+        ({"server_names": ["a.example.com:80"]}, ["server_names has 'a.example.com:80'"]),
+        ({"server_names": ["a b"]}, ["server_names has 'a b'", "must be a host name"]),
+        ({"server_names": "_"}, ["server_names has '_'"]),
+        ({"server_names": ["a.*"]}, ["server_names has 'a.*'"]),
+        ({"server_names": ["-a.example.com"]}, ["server_names has '-a.example.com'"]),
+        ({"server_names": ["a.example.com", "A.example.com"]}, ["a.example.com is used 2 times"]),
+        ({"server_names": [], "nginx": {"gzip": True}}, ["nginx is set, and server_names is not"]),
+        ({"health_path": "health"}, ["health_path is 'health'"]),
+        ({"tls": {"certficate": "/a"}}, ["unknown variable tls.certficate", "did you mean tls.certificate?"]),
+        ({"tls": {"certificate": "/a.crt"}}, ["tls has a certificate and no key", "tls.key_content"]),
+        ({"tls": {"key": "/a.key"}}, ["tls has a key and no certificate"]),
+        ({"tls": {"certificate": "a.crt", "key": "/a.key"}}, ["tls.certificate is 'a.crt'", "full path"]),
+        ({"tls": {"key": "/a", "key_content": "x"}}, ["tls.key and tls.key_content are set"]),
+        ({"tls": {"certificate_content": "x"}}, ["tls.certificate_content is not PEM"]),
+        ({"tls": {"hsts": "yes"}}, ["tls.hsts is 'yes'", "max-age="]),
+        ({"tls": {"redirect": "perhaps"}}, ["redirect", "perhaps"]),
+        ({"nginx": {"client_max_body_size": "10 MB"}}, ["nginx.client_max_body_size is '10 MB'"]),
+        ({"nginx": {"client_max_body": "1m"}}, ["did you mean nginx.client_max_body_size?"]),
+        ({"nginx": {"rate_limit": {"rate": "10/s"}}}, ["nginx.rate_limit.rate is '10/s'", "10r/s"]),
+        ({"nginx": {"rate_limit": {"burst": 1}}}, ["rate"]),
+        ({"nginx": {"rate_limit": {"rte": 1}}}, ["did you mean nginx.rate_limit.rate?"]),
+        ({"nginx": {"static": {"static": "/x"}}}, ["nginx.static has 'static'"]),
+        ({"nginx": {"static": {"/": "/x"}}}, ["nginx.static has '/'"]),
+        ({"nginx": {"static": {"/static": "x"}}}, ["nginx.static[/static] is 'x'"]),
+        ({"nginx": {"static": {"/static": "/x; }"}}}, ["nginx.static[/static] is '/x; }'"]),
+        ({"nginx": {"proxy_connect_timeout": 0}}, ["nginx.proxy_connect_timeout is 0"]),
+        ({"nginx": {"proxy_read_timeout": "long"}}, ["proxy_read_timeout", "long"]),
+        ({"nginx": {"proxy_read_timeout": 20}}, ["nginx.proxy_read_timeout is 20, gunicorn.timeout is 30"]),
+        (
+            {"gunicorn": {"timeout": 120}, "nginx": {"proxy_read_timeout": 60}},
+            ["nginx.proxy_read_timeout is 60, gunicorn.timeout is 120"],
+        ),
+    ],
+)
+def test_a_problem_with_nginx_is_named(changes, fragments) -> None:
+    problems = app_problems([{**SERVED, **changes}])
+    assert any(all(fragment in problem for fragment in fragments) for problem in problems), problems
+
+
+def test_what_nginx_can_serve_has_no_problem() -> None:
+    tls = {
+        "certificate": "/etc/pki/tls/certs/a.crt",
+        "key": "/etc/pki/tls/private/a.key",
+        "hsts": "max-age=63072000; includeSubDomains; preload",
+    }
+    nginx = {
+        "client_max_body_size": "1G",
+        "proxy_read_timeout": 30,
+        "rate_limit": {"rate": "300r/m", "burst": 5},
+        "static": {"/static": "/srv/orders/static"},
+        "maintenance": True,
+    }
+    names = ["orders.example.com", "*.orders.example.com", "xn--bcher-kva.example", "localhost", "192.0.2.1"]
+    assert app_problems([{**GOOD, "server_names": names, "tls": tls, "nginx": nginx}]) == []
+    assert app_problems([{**SERVED, "server": "uvicorn", "nginx": {"proxy_read_timeout": 5}}]) == []
+
+
+def test_a_server_name_belongs_to_one_app() -> None:
+    problems = app_problems([SERVED, {**SERVED, "name": "shop"}])
+    assert any("orders.example.com is used 2 times (orders, shop)" in problem for problem in problems)
+
+
 def test_all_problems_at_once() -> None:
     problems = app_problems([{**GOOD, "bind": "x", "workers": 0, "wokers": 2}, "no app", {**GOOD, "app": ""}])
     assert len(problems) == 6, problems
@@ -75,5 +143,9 @@ def test_no_list(apps) -> None:
 def test_no_value_of_a_secret_is_said() -> None:
     for secrets in ("hunter2", ["hunter2"], {"A": ["hunter2"]}, {"A B": "hunter2"}):
         problems = app_problems([{**GOOD, "secrets": secrets}])
+        assert problems
+        assert "hunter2" not in " ".join(problems)
+    for key in ("hunter2", ["hunter2"], {"hunter2": 1}):
+        problems = app_problems([{**SERVED, "tls": {"certificate": "/a.crt", "key_content": key}}])
         assert problems
         assert "hunter2" not in " ".join(problems)

@@ -17,6 +17,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     apply,
     check_candidates,
     compare,
+    leftovers,
     resolve_digest,
     set_digest,
 )
@@ -135,6 +136,28 @@ def test_digest_covers_all_other_files_and_is_the_hosts_own(tmp_path) -> None:
     assert resolve_digest(resolved, b"key") == resolved
 
 
+def test_what_an_earlier_set_left_is_removed(tmp_path) -> None:
+    (tmp_path / "folder.key").mkdir()
+    write(file(tmp_path / "old.key", "s3cret"), file(tmp_path / "new.key"), file(tmp_path / "other.crt"))
+    (tmp_path / "link.key").symlink_to("nowhere")
+    wanted = [file(tmp_path / "new.key")]
+    gone = leftovers([str(tmp_path / "*.key")], wanted)
+    assert [Path(item.path).name for item in gone] == ["link.key", "old.key"]
+    differences = [difference for difference in map(compare, [*wanted, *gone]) if difference]
+    assert [difference.reasons for difference in differences] == [["removed"], ["removed"]]
+    assert not [difference for difference in differences if difference.before or difference.after]
+    apply(differences, lambda path: None)
+    assert sorted(os.listdir(tmp_path)) == ["folder.key", "new.key", "other.crt"]
+    assert leftovers([str(tmp_path / "*.key")], wanted) == []
+
+
+def test_nothing_is_removed_when_one_can_not_be_written(tmp_path) -> None:
+    write(file(tmp_path / "old"))
+    with pytest.raises(FileSetError, match="no directory"):
+        write(*leftovers([str(tmp_path / "o*")], []), file(tmp_path / "missing" / "b"))
+    assert os.listdir(tmp_path) == ["old"]
+
+
 class TestChecks:
     def run(self, tmp_path: Path, script: str, timeout: int = 20) -> None:
         item = file(tmp_path / "etc" / "app.conf", "wanted\n", 0o600)
@@ -156,6 +179,30 @@ class TestChecks:
             check_candidates([directory, nested], [Check(["/bin/false"])], str(tmp_path))
         assert os.listdir(tmp_path) == ["d"]
         assert os.listdir(tmp_path / "d") == []
+
+    def test_the_rest_of_a_tree_lies_beside_the_candidates(self, tmp_path) -> None:
+        tree, stages = tmp_path / "etc", tmp_path / "stages"
+        stages.mkdir()
+        (tree / "conf.d").mkdir(parents=True)
+        write(file(tree / "conf.d" / "theirs", mode=0o600), file(tree / "conf.d" / "old"), file(tree / "main", "old"))
+        (tree / "link").symlink_to("main")
+        os.mkfifo(tree / "fifo")
+        items = [file(tree / "main", "new"), *leftovers([str(tree / "conf.d" / "o*")], [])]
+        script = (
+            "import os, sys; os.chdir(sys.argv[1]); print(oct(os.stat('conf.d/theirs').st_mode))\n"
+            "print(sorted(os.listdir('.')), os.listdir('conf.d'), open('link').read()); sys.exit(1)"
+        )
+        check = Check([sys.executable, "-c", script, "{stage}" + str(tree)])
+        with pytest.raises(FileSetError) as caught:
+            check_candidates(items, [check], str(stages), context=[str(tree), str(tmp_path / "missing")])
+        assert "0o100600\n['conf.d', 'link', 'main'] ['theirs'] new" in str(caught.value)
+        assert os.listdir(stages) == []
+        assert (tree / "main").read_text() == "old"
+
+    def test_a_failure_names_the_final_paths(self, tmp_path) -> None:
+        with pytest.raises(FileSetError) as caught:
+            self.run(tmp_path, "import sys; sys.exit('bad: ' + sys.argv[1])")
+        assert f"bad: {tmp_path}/etc/app.conf (the check" in str(caught.value)
 
     def test_a_failure_names_the_cause_first(self, tmp_path) -> None:
         with pytest.raises(FileSetError) as caught:
@@ -205,4 +252,6 @@ def test_the_cause_is_the_end_of_the_last_traceback() -> None:
     lines = ["Traceback (most recent call last):", "  File x", "KeyError: 1", "later noise"]
     assert _file_set.likely_cause(lines) == "KeyError: 1"
     assert _file_set.likely_cause(["a", "Error: c", "For help, use -h"]) == "Error: c"
+    nginx = "2026/11/24 13:59:37 [emerg] 1506#1506: unknown directive"
+    assert _file_set.likely_cause(["a", nginx, "nginx: configuration test failed"]) == nginx
     assert _file_set.likely_cause(["a", "  b "]) == "b"
