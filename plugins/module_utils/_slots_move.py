@@ -166,7 +166,6 @@ class Move:
             "release": self.wanted.release,
             "previous": card_of(self.places, seen.live).get("release", "") if seen.live else "",
             "slot": slot,
-            "is_built": self.places.environment_of(self.wanted.release) is not None,
         }
         if result["changed"] and not check_mode:
             self.lock.take(dead_run)
@@ -193,7 +192,7 @@ class Move:
             release = ledger.rollback_target(
                 ledger.read(self.places.ledger),
                 held,
-                self.places.releases_there(),
+                [name for name in self.places.releases_there() if self.places.environment_of(name)],
                 self.options.to,
                 self.options.force,
             )

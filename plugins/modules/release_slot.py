@@ -341,10 +341,6 @@ previous:
   description: The release that is live now, or an empty text.
   returned: with O(state=begun)
   type: str
-is_built:
-  description: Whether the release has an environment already.
-  returned: with O(state=begun)
-  type: bool
 slot:
   description: The slot that this is about.
   returned: success
