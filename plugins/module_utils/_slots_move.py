@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -52,7 +53,13 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import
     release_card_of,
     supervised,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Claim, Lock, Owner, exclusive
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import (
+    Claim,
+    Lock,
+    Locked,
+    Owner,
+    exclusive,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name, Process
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_builds import Place
 
@@ -123,12 +130,15 @@ class Move:
         if check_mode:
             return self.begun("", check_mode=True) if stage == "begun" else {"changed": True}
         self.places.app.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with exclusive(self.places.app / ".deploy.flock"):
-            if stage == "begun":
-                return self.begun(dead_run)
-            if stage == "abandoned":
-                return self.abandoned(reason)
-            return self._later_stage(stage)
+        try:
+            with exclusive(self.places.app / ".deploy.flock"):
+                if stage == "begun":
+                    return self.begun(dead_run)
+                if stage == "abandoned":
+                    return self.abandoned(reason)
+                return self._later_stage(stage)
+        except Locked as error:
+            raise Locked(error.claim or self.lock.read()) from None
 
     def _later_stage(self, stage: str) -> dict[str, Any]:
         claim = self.lock.resume()
@@ -219,6 +229,9 @@ class Move:
         items.append(Item(str(places.slot(slot) / "venv"), "root", "root", 0o777, target=str(environment)))
         if not places.tmpfiles.exists():
             items.append(self.wanted.tmpfiles_item(places, None))
+        # The check runs as the app's user, to whom these must be open; it makes those that are missing.
+        there = [item for item in self.wanted.directories if os.path.isdir(item.path)]
+        apply([found for found in map(compare, there) if found], self.label)
         check = Check(["/bin/sh", f"{{stage}}{places.slot(slot)}/run", "--check"], self.options.user)
         check_candidates(items, [check], self.options.stage_parent, self.label)
         apply([found for found in map(compare, items) if found], self.label)
@@ -469,6 +482,7 @@ class Move:
         last, fingerprint = ledger.last_good(ledger.read(self.places.ledger)), self.wanted.fingerprint
         if result == ledger.GOOD and not claim.fresh and last and last.fingerprint == fingerprint:
             return
+        reason = _in_short(reason)
         for secret in sorted(self.options.redact, key=len, reverse=True):
             reason = reason.replace(secret, "********") if secret else reason
         ledger.append(
@@ -517,6 +531,13 @@ class Move:
         difference = compare(item)
         if difference:
             apply([difference], self.label)
+
+
+def _in_short(reason: str) -> str:
+    """What failed, and the line of the log that names the cause; that Gunicorn's master gives up is none."""
+    first, *rest = [line.strip() for line in reason.splitlines() if line.strip()] or [""]
+    errors = [line for line in rest if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return " ".join([first, *errors[-1:]])
 
 
 def _other(slot: Optional[str]) -> str:

@@ -25,7 +25,8 @@ NOT_OF_AN_APP = ("settings", "proxy_url")
 
 APP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
-SOURCES = ("path", "archive", "repo")
+SOURCES = ("path", "archive", "repo", "package")
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 SLOTS = ("blue", "green")
 # Where an app with slots is reached.
 LIVE_SOCKET = "unix:/run/fastapi/{name}/live.sock"
@@ -112,8 +113,9 @@ def _programs_used_twice(apps: list[Mapping[str, Any]]) -> Iterator[str]:
     names = {str(app.get("name")) for app in apps}
     for app in apps:
         for slot in SLOTS if app.get("server_names") else ():
-            if f"{app.get('name')}_{slot}" in names:
-                yield f"app {app.get('name')}_{slot} has the name of a slot of app {app.get('name')}: rename one of them"
+            program = f"{app.get('name')}_{slot}"
+            if program in names:
+                yield f"app {program} has the name of a slot of app {app.get('name')}: rename one of them"
 
 
 def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[str]:
@@ -162,10 +164,19 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
             yield f"source names {' and '.join(given) or 'nothing'}: it must name one of {', '.join(SOURCES)}"
         if "archive" in given and "://" in str(source["archive"]) and not source.get("checksum"):
             yield "source.archive is fetched from the network: source.checksum is missing (sha256:...)"
+        if "package" in given:
+            yield from _illegal_package(source)
         if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
             yield "source.repo has a password in it, which would show in process lists: use source.key_file"
     yield from _illegal_slot_values(app)
     yield from _illegal_server_values(app)
+
+
+def _illegal_package(source: Mapping[str, Any]) -> Iterator[str]:
+    if not PACKAGE.fullmatch(str(source["package"])):
+        yield f"source.package is {source['package']!r}: it must be NAME==VERSION"
+    if not source.get("lock"):
+        yield "source.lock is missing: a file of hashed requirements on the controller that has the package in it"
 
 
 def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
@@ -183,13 +194,13 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
     hooks = app.get("hooks")
     for name, hook in hooks.items() if isinstance(hooks, Mapping) else ():
         if not _is_command(hook) and not (isinstance(hook, str) and hook.startswith("/")):
-            yield f"hooks.{name} must be a command as a list of texts, or the full path of a tasks file on the controller"
+            yield f"hooks.{name} must be a command as a list of texts, or the full path of a file of tasks"
     migrate = app.get("migrate")
     if isinstance(migrate, Mapping) and migrate and not _is_command(migrate.get("command")):
         yield "migrate.command must be a command as a list of texts"
     shared = app.get("shared")
-    for kind in ("directories", "files") if isinstance(shared, Mapping) else ():
-        for path in shared.get(kind) or ():
+    for kind, paths in shared.items() if isinstance(shared, Mapping) else ():
+        for path in paths if isinstance(paths, list) else ():
             if str(path).startswith("/") or {"..", ".", ""} & set(str(path).split("/")):
                 yield f"shared.{kind} has {path!r}: it must be a path below the source, without .."
 

@@ -27,7 +27,7 @@ import time
 KEPT, NEW, SLOW, WEBSOCKETS = 8, 4, 2, 2
 TIMEOUT = 30
 # Between two requests of one connection, so that the load is steady and not all that the host can bear.
-PAUSE = 0.004
+PAUSE = 0.03
 BODY = json.dumps({"item": "a book", "quantity": 3}).encode()
 CLOSE, TEXT = 8, 1
 

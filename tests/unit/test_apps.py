@@ -47,6 +47,8 @@ def test_a_good_app_has_no_problem() -> None:
         ({"source": {"path": "/x", "repo": "y"}}, ["source names path and repo"]),
         ({"source": {"archive": "https://x/y.tgz"}}, ["source.checksum is missing"]),
         ({"source": {"repo": "https://me:pw@x/y.git"}}, ["source.repo has a password"]),
+        ({"source": {"package": "orders==1.0"}}, ["source.lock is missing"]),
+        ({"source": {"package": "orders", "lock": "/x"}}, ["source.package is 'orders'", "NAME==VERSION"]),
         ({"name": "Orders"}, ["name is 'Orders'"]),
         ({"name": "nginx"}, ["an account of the system"]),
         ({"name": ""}, ["name is missing"]),

@@ -264,7 +264,7 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(served: Host, stage: st
     if boot:
         _reboot(served)
         assert answer(served)["text"] == ("second" if stage == "live" else "first")
-    with pytest.raises(Locked, match="me .* on here.*deploy of release two"):
+    with pytest.raises(Locked, match=r"me .* on here.*deploy of release two"):
         served.deploy("two", "other", text="second")
     move = served.move(served.wanted("two", text="second"), "other")
     begun = move.run("begun", dead_run="killed")
@@ -435,7 +435,7 @@ def test_restart_of_nothing(host: Host) -> None:
 def test_the_program_without_slots_goes(own_daemon: Daemon) -> None:
     host = Host(own_daemon)
     (host.places.programs / "shop.ini").write_text("[program:shop]\ncommand=/bin/sleep 1000\nstartsecs=0\n")
-    ((added, _changed, _removed),) = own_daemon.call("reloadConfig")
+    own_daemon.call("reloadConfig")
     own_daemon.call("addProcessGroup", "shop")
     host.places.etc.mkdir()
     (host.places.etc / "run").write_text("x")
@@ -471,9 +471,9 @@ def test_a_lock_is_the_runs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_one_call_at_a_time(tmp_path: Path) -> None:
-    with locks.exclusive(tmp_path / "lock"):
-        with pytest.raises(Locked, match="still at work"), locks.exclusive(tmp_path / "lock"):
-            pass
+    lock = tmp_path / "lock"
+    with locks.exclusive(lock), pytest.raises(Locked, match="still at work"), locks.exclusive(lock):
+        pass
     with locks.exclusive(tmp_path / "lock"):
         pass
 
