@@ -15,7 +15,7 @@ description:
     of its own. C(live.sock), a link in the app's directory below C(/run/fastapi), leads to the socket of one of them.
   - A change of any kind is made in the other slot, proved there, and made live by one rename of the link. The slot that
     served before is stopped when the last connection to it is closed.
-  - The stages of O(state) are called in their order, as long as RV(changed) of V(begun) is true. A run that was cut off
+  - The stages of O(state) are called in their order, as long as V(begun) has RV(differences). A run that was cut off
     between two of them, or in one, left the old or the new version serving, and the next run completes it.
 notes:
   - No module of Ansible's own does any of this; M(ansible.builtin.file) replaces a link in two steps.
@@ -328,7 +328,8 @@ differences:
   sample: ["release 1c2d3e4f5a6b -> 3f786850e387"]
 move:
   description:
-    - Whether the idle slot has to be filled. If RV(changed) is true and this is not, an earlier run was cut off and its
+    - Whether the idle slot has to be filled. If there are RV(differences) and this is not so, an earlier run was
+      cut off and its
       last stages, V(live) and V(settled), are all that is missing.
   returned: with O(state=begun)
   type: bool
