@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ exec {python} "$(readlink "$here/release")/app/server.py" "$here/settings.json" 
 PROGRAM = """[program:shop_{{slot}}]
 command=/bin/sh {etc}/{{slot}}/run
 environment=CONFIG="{{set_digest}}"
-startsecs=1
+startsecs=0
 startretries=0
 stopwaitsecs=5
 stdout_logfile={logs}/{{slot}}.log
@@ -86,6 +87,7 @@ class Host:
 
     def __init__(self, daemon: Daemon) -> None:
         root = daemon.folder / "host"
+        shutil.rmtree(root, ignore_errors=True)
         self.places = Places(
             name="shop",
             app=root / "opt",
