@@ -30,6 +30,9 @@ PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*"
 SLOTS = ("blue", "green")
 # Where an app with slots is reached.
 LIVE_SOCKET = "unix:/run/fastapi/{name}/live.sock"
+# How long a server keeps idle connections, which must be longer than nginx does.
+KEEPALIVES = {"gunicorn": "keepalive", "uvicorn": "timeout_keep_alive"}
+SHORTEST_KEEPALIVE = 5
 # What only an app with slots has.
 SLOTTED_KEYS = ("drain_timeout", "health_period", "hooks", "lock_timeout", "migrate", "shared", "soak")
 # An app named so would get an account that is the system's.
@@ -188,6 +191,13 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
         return
     if app.get("bind") and app["bind"] != LIVE_SOCKET.format(name=app.get("name")):
         yield f"bind is {app['bind']!r}: an app with server_names listens on sockets of its own; remove bind"
+    for server, key in KEEPALIVES.items():
+        options = app.get(server)
+        if isinstance(options, Mapping) and _seconds(options.get(key, SHORTEST_KEEPALIVE)) < SHORTEST_KEEPALIVE:
+            yield (
+                f"{server}.{key} is {options[key]!r}: nginx closes idle connections to the app after 2 s, and the app must"
+                f" keep them longer, {SHORTEST_KEEPALIVE} s at least, or requests are lost"
+            )
     soak = app.get("soak")
     if isinstance(soak, Mapping) and soak.get("seconds") and app.get("health_path") == "":
         yield "soak.seconds is set, but health_path is empty: there is nothing to watch"
@@ -203,6 +213,11 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
         for path in paths if isinstance(paths, list) else ():
             if str(path).startswith("/") or {"..", ".", ""} & set(str(path).split("/")):
                 yield f"shared.{kind} has {path!r}: it must be a path below the source, without .."
+
+
+def _seconds(value: Any) -> float:
+    """A number, or what is none as one that is long enough: others complain of it."""
+    return float(value) if isinstance(value, (int, float)) else float(SHORTEST_KEEPALIVE)
 
 
 def _is_command(value: Any) -> bool:

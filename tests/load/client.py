@@ -29,7 +29,7 @@ TIMEOUT = 30
 # Between two requests of one connection, so that the load is steady and not all that the host can bear.
 PAUSE = 0.03
 BODY = json.dumps({"item": "a book", "quantity": 3}).encode()
-CLOSE, TEXT = 8, 1
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 class Failed(Exception):
@@ -137,21 +137,24 @@ class Client:
         return reader, writer
 
     async def echo(self, reader, writer) -> None:
+        """A word and its echo each second; in between it hears the other's close."""
         while not self.is_over:
             writer.write(frame(TEXT, b"word"))
             await writer.drain()
-            opcode, payload = await asyncio.wait_for(read_frame(reader), TIMEOUT)
-            if opcode == TEXT:
-                self.echoes += 1
-                # Wait for the next word's turn, and hear a close in the meantime.
+            next_word = time.time() + 1
+            while True:
                 try:
-                    opcode, payload = await asyncio.wait_for(read_frame(reader), 1)
+                    opcode, payload = await asyncio.wait_for(read_frame(reader), max(0.01, next_word - time.time()))
                 except asyncio.TimeoutError:
-                    continue
-            if opcode == CLOSE:
-                self.closes[str(struct.unpack("!H", payload[:2])[0] if len(payload) > 1 else "none")] += 1
-                writer.write(frame(CLOSE, payload[:2]))
-                return
+                    break
+                if opcode == TEXT:
+                    self.echoes += 1
+                elif opcode == PING:
+                    writer.write(frame(PONG, payload))
+                elif opcode == CLOSE:
+                    self.closes[str(struct.unpack("!H", payload[:2])[0] if len(payload) > 1 else "none")] += 1
+                    writer.write(frame(CLOSE, payload[:2]))
+                    return
 
     def result(self, marks: list[tuple[float, str]]) -> dict[str, object]:
         return {

@@ -64,6 +64,8 @@ def test_a_good_app_has_no_problem() -> None:
         ({"uvicorn": {"timeout_graceful_shutdown": 3}}, ["app's own graceful_timeout"]),
         ({"gunicorn": "timeout 30"}, ["gunicorn", "dict"]),
         ({**NAMED, "bind": "127.0.0.1:8000"}, ["bind is '127.0.0.1:8000'", "remove bind"]),
+        ({**NAMED, "gunicorn": {"keepalive": 2}}, ["gunicorn.keepalive is 2", "5 s at least"]),
+        ({**NAMED, "uvicorn": {"timeout_keep_alive": 1}}, ["uvicorn.timeout_keep_alive is 1"]),
         ({"soak": {"seconds": 5}}, ["soak is set, but without server_names"]),
         ({**NAMED, "soak": {"seconds": 5}, "health_path": ""}, ["health_path is empty"]),
         ({**NAMED, "soak": {"second": 5}}, ["unknown variable soak.second", "soak.seconds"]),

@@ -187,7 +187,8 @@ def test_no_request_fails(hosts, run, source, load) -> None:
         assert set(result["websockets"]["closes"]) <= {"1012", "1001"}, (name, result)
         assert sum(result["websockets"]["closes"].values()) >= len(moves), (name, result)
         phases = result["phases"]
-        assert phases["flip"]["p99_ms"] <= max(2 * phases["calm"]["p99_ms"], 100), (name, phases)
+        # Builds and starts of the candidate take their part of the CPU too; a flip must not add to that.
+        assert phases["flip"]["p99_ms"] <= 2 * max(phases["calm"]["p99_ms"], phases["busy"]["p99_ms"]), (name, phases)
     assert total >= TOTAL, results
     for host in hosts:
         is_clean(host)
