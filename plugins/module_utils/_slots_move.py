@@ -93,7 +93,7 @@ class Options:
     health_path: str = "/health"
     health_status: int = 200
     health_timeout: float = 30
-    health_period: float = 2
+    health_period: float = 3
     host: str = "localhost"
     proxy_url: str = ""
     drain_timeout: float = 30

@@ -176,7 +176,7 @@ options:
       period:
         description: Seconds for which it must go on answering so, with the same workers, before it goes live.
         type: float
-        default: 2
+        default: 3
       host:
         description: The name to ask for, in the Host header.
         type: str
@@ -427,7 +427,7 @@ SPEC: dict[str, Any] = {
             "path": {"type": "str", "default": "/health"},
             "status": {"type": "int", "default": 200},
             "timeout": {"type": "float", "default": 30},
-            "period": {"type": "float", "default": 2},
+            "period": {"type": "float", "default": 3},
             "host": {"type": "str", "default": "localhost"},
             "proxy_url": {"type": "str", "default": ""},
         },

@@ -195,8 +195,8 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
         options = app.get(server)
         if isinstance(options, Mapping) and _seconds(options.get(key, SHORTEST_KEEPALIVE)) < SHORTEST_KEEPALIVE:
             yield (
-                f"{server}.{key} is {options[key]!r}: nginx closes idle connections to the app after 2 s, and the app must"
-                f" keep them longer, {SHORTEST_KEEPALIVE} s at least, or requests are lost"
+                f"{server}.{key} is {options[key]!r}: nginx closes idle connections after 2 s, the app must keep them"
+                f" longer, {SHORTEST_KEEPALIVE} s at least, or requests are lost"
             )
     soak = app.get("soak")
     if isinstance(soak, Mapping) and soak.get("seconds") and app.get("health_path") == "":
