@@ -58,7 +58,17 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 if "dies_after" in settings:
     threading.Timer(settings["dies_after"], lambda: os._exit(7)).start()
 print("serving", settings, flush=True)
-Server(path, Handler).serve_forever()
+server = Server(path, Handler)
+# A master that has one worker, and another when that one dies: requests wait for it meanwhile.
+while "worker_dies_after" in settings:
+    worker = os.fork()
+    if not worker:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.Timer(settings["worker_dies_after"], lambda: os._exit(1)).start()
+        break
+    signal.signal(signal.SIGTERM, lambda *_: (os.kill(worker, signal.SIGKILL), sys.exit(0)))
+    os.waitpid(worker, 0)
+server.serve_forever()
 """
 
 RUN = """#!/bin/sh
