@@ -142,9 +142,14 @@ def _parents() -> Iterable[tuple[int, int]]:
 
 
 def servers(path: str, pid: int) -> set[int]:
-    """Which processes of the tree serve the socket at path: not what the app itself may have started."""
+    """Which processes of the tree serve the socket at path: not what the app itself may have started.
+
+    In a container without CAP_SYS_PTRACE nobody may look at others' open files; then the children count, which are
+    Gunicorn's workers.
+    """
     sockets = {f"socket:[{inode}]" for inode in _listening(path)}
-    return {process for process in tree(pid) if sockets & _open_files(process)}
+    holders = {process for process in tree(pid) if sockets & _open_files(process)}
+    return holders or {child for child, parent in _parents() if parent == pid}
 
 
 def _listening(path: str) -> Iterable[str]:
