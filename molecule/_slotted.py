@@ -98,6 +98,7 @@ def start_load(hosts: list[testinfra.host.Host]) -> None:
     for host in hosts:
         client = str(PROJECT / "tests" / "load" / "client.py")
         subprocess.run(["podman", "cp", client, f"{host.backend.name}:/root/"], check=True)
+        host.run("systemctl stop load")
         host.check_output("rm -f /root/stop /root/marks /root/result.json")
         host.check_output(
             "systemd-run --unit=load --collect sh -c 'exec /usr/bin/python3 /root/client.py --host "
