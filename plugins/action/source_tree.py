@@ -40,6 +40,8 @@ class ActionModule(ActionBase):
                 result.update(self._from_address(source))
             elif source.get("archive"):
                 result.update(self._from_archive(source))
+            elif source.get("package"):
+                result.update(self._from_package(source))
             elif source.get("repo"):
                 result.update(self._from_repository(source))
             else:
@@ -78,6 +80,17 @@ class ActionModule(ActionBase):
             )
         answer = self._on_host(revision=revision)
         return answer if self._is_settled(answer) else self._send(archive, revision)
+
+    def _from_package(self, source: dict[str, Any]) -> dict[str, Any]:
+        lock = os.path.expanduser(str(source.get("lock") or ""))
+        revision = _source.package_digest(str(source["package"]), lock)
+        answer = self._on_host(revision=revision)
+        if self._is_settled(answer):
+            return answer
+        with tempfile.TemporaryDirectory(prefix="fastapi-host-") as folder:
+            archive = os.path.join(folder, "source.tar.gz")
+            _source.pack_lock(lock, archive)
+            return self._send(archive, revision)
 
     def _send(self, archive: str, revision: str) -> dict[str, Any]:
         place = self._transfer_file(archive, self._connection._shell.join_path(self._make_tmp_path(), "source"))

@@ -65,6 +65,8 @@ class Check:
     user: str = ""
     chdir: str = "/"
     timeout: int = 60
+    # How a failure calls it.
+    what: str = "the check"
 
 
 @dataclass
@@ -199,11 +201,14 @@ def _shown(item: Item, content: Optional[bytes]) -> str:
 def stage(items: list[Item], folder: str) -> None:
     """Lays the candidates out below folder, each at its full path and with its final owner and mode."""
     for item in items:
-        if item.content is None:
+        if item.content is None and item.target is None:
             continue
         place = folder + item.path
         os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
-        _write_new(place, item, owner_of(item))
+        if item.target is not None:
+            os.symlink(item.target, place)
+        else:
+            _write_new(place, item, owner_of(item))
 
 
 def copy_context(directory: str, folder: str, items: list[Item]) -> None:
@@ -261,15 +266,15 @@ def run_check(check: Check, folder: str) -> None:
             **become,  # type: ignore[call-overload]
         )
     except OSError as error:
-        raise FileSetError(f"the check could not start: {argv[0]}: {error.strerror} ({error.filename})") from error
+        raise FileSetError(f"{check.what} could not start: {argv[0]}: {error.strerror} ({error.filename})") from error
     try:
         output, _nothing = process.communicate(timeout=check.timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _nothing = process.communicate()
-        raise FileSetError(_failure(f"the check did not end within {check.timeout} s", output, folder)) from None
+        raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", output, folder)) from None
     if process.returncode != 0:
-        raise FileSetError(_failure(f"the check ended with status {process.returncode}", output, folder))
+        raise FileSetError(_failure(f"{check.what} ended with status {process.returncode}", output, folder))
 
 
 def _failure(what: str, output: bytes, folder: str) -> str:

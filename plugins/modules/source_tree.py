@@ -36,7 +36,7 @@ options:
     type: path
     required: true
   source:
-    description: Where the source comes from, one of C(path), C(archive) and C(repo).
+    description: Where the source comes from, one of C(path), C(archive), C(repo) and C(package).
     type: dict
     required: true
     suboptions:
@@ -67,6 +67,12 @@ options:
         default: HEAD
       key_file:
         description: A private SSH key on the host that may read the repository.
+        type: str
+      package:
+        description: A Python package as NAME==VERSION. The source is its lock file alone, C(requirements.txt).
+        type: str
+      lock:
+        description: A file of hashed requirements on the controller that has the package in it.
         type: str
   revision:
     description: Set by the action plugin, the revision that is wanted.
@@ -143,9 +149,12 @@ def main() -> None:
                     "repo": {"type": "str"},
                     "version": {"type": "str", "default": "HEAD"},
                     "key_file": {"type": "str", "no_log": False},
+                    "package": {"type": "str"},
+                    "lock": {"type": "str"},
                 },
-                "required_one_of": [("path", "archive", "repo")],
-                "mutually_exclusive": [("path", "archive", "repo")],
+                "required_one_of": [("path", "archive", "repo", "package")],
+                "mutually_exclusive": [("path", "archive", "repo", "package")],
+                "required_together": [("package", "lock")],
             },
             "revision": {"type": "str"},
             "archive": {"type": "path"},

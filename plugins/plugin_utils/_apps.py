@@ -20,9 +20,21 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 # An app is described by what these roles take, without their prefixes, and by what nginx takes of it.
 APP_ROLES = ("release", "gunicorn_uvicorn")
 
+# What is about a host or a run.
+NOT_OF_AN_APP = ("settings", "proxy_url")
+
 APP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
-SOURCES = ("path", "archive", "repo")
+SOURCES = ("path", "archive", "repo", "package")
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+SLOTS = ("blue", "green")
+# Where an app with slots is reached.
+LIVE_SOCKET = "unix:/run/fastapi/{name}/live.sock"
+# How long a server keeps idle connections, which must be longer than nginx does.
+KEEPALIVES = {"gunicorn": "keepalive", "uvicorn": "timeout_keep_alive"}
+SHORTEST_KEEPALIVE = 5
+# What only an app with slots has.
+SLOTTED_KEYS = ("drain_timeout", "health_period", "hooks", "lock_timeout", "migrate", "shared", "soak")
 # An app named so would get an account that is the system's.
 SYSTEM_ACCOUNTS = frozenset(
     {
@@ -65,7 +77,7 @@ def app_spec() -> dict[str, Any]:
         specs = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
         for name, option in specs["argument_specs"]["main"]["options"].items():
             key = name[len(role) + 1 :]
-            if key != "settings":
+            if key not in NOT_OF_AN_APP:
                 options[key] = _without_defaults(option)
     options.update({key: _without_defaults(option) for key, option in _nginx.app_options().items()})
     return options
@@ -98,7 +110,17 @@ def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source"))
     problems.extend(_used_twice(whole, "name"))
     problems.extend(_used_twice(whole, "bind"))
     problems.extend(_nginx.names_used_twice(whole))
+    problems.extend(_programs_used_twice(whole))
     return problems
+
+
+def _programs_used_twice(apps: list[Mapping[str, Any]]) -> Iterator[str]:
+    names = {str(app.get("name")) for app in apps}
+    for app in apps:
+        for slot in SLOTS if app.get("server_names") else ():
+            program = f"{app.get('name')}_{slot}"
+            if program in names:
+                yield f"app {program} has the name of a slot of app {app.get('name')}: rename one of them"
 
 
 def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[str]:
@@ -147,10 +169,62 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
             yield f"source names {' and '.join(given) or 'nothing'}: it must name one of {', '.join(SOURCES)}"
         if "archive" in given and "://" in str(source["archive"]) and not source.get("checksum"):
             yield "source.archive is fetched from the network: source.checksum is missing (sha256:...)"
+        if "package" in given:
+            yield from _illegal_package(source)
         if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
             yield "source.repo has a password in it, which would show in process lists: use source.key_file"
+    yield from _illegal_slot_values(app)
     yield from _illegal_server_values(app)
     yield from _nginx.problems(app)
+
+
+def _illegal_package(source: Mapping[str, Any]) -> Iterator[str]:
+    if not PACKAGE.fullmatch(str(source["package"])):
+        yield f"source.package is {source['package']!r}: it must be NAME==VERSION"
+    if not source.get("lock"):
+        yield "source.lock is missing: a file of hashed requirements on the controller that has the package in it"
+
+
+def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
+    """What contradicts the two slots that an app with names has, or asks for them without names."""
+    if not app.get("server_names"):
+        for key in SLOTTED_KEYS:
+            if app.get(key):
+                yield f"{key} is set, but without server_names the app has no slots and is restarted in place"
+        return
+    if app.get("bind") and app["bind"] != LIVE_SOCKET.format(name=app.get("name")):
+        yield f"bind is {app['bind']!r}: an app with server_names listens on sockets of its own; remove bind"
+    for server, key in KEEPALIVES.items():
+        options = app.get(server)
+        if isinstance(options, Mapping) and _seconds(options.get(key, SHORTEST_KEEPALIVE)) < SHORTEST_KEEPALIVE:
+            yield (
+                f"{server}.{key} is {options[key]!r}: nginx closes idle connections after 2 s, the app must keep them"
+                f" longer, {SHORTEST_KEEPALIVE} s at least, or requests are lost"
+            )
+    soak = app.get("soak")
+    if isinstance(soak, Mapping) and soak.get("seconds") and app.get("health_path") == "":
+        yield "soak.seconds is set, but health_path is empty: there is nothing to watch"
+    hooks = app.get("hooks")
+    for name, hook in hooks.items() if isinstance(hooks, Mapping) else ():
+        if not _is_command(hook) and not (isinstance(hook, str) and hook.startswith("/")):
+            yield f"hooks.{name} must be a command as a list of texts, or the full path of a file of tasks"
+    migrate = app.get("migrate")
+    if isinstance(migrate, Mapping) and migrate and not _is_command(migrate.get("command")):
+        yield "migrate.command must be a command as a list of texts"
+    shared = app.get("shared")
+    for kind, paths in shared.items() if isinstance(shared, Mapping) else ():
+        for path in paths if isinstance(paths, list) else ():
+            if str(path).startswith("/") or {"..", ".", ""} & set(str(path).split("/")):
+                yield f"shared.{kind} has {path!r}: it must be a path below the source, without .."
+
+
+def _seconds(value: Any) -> float:
+    """A number, or what is none as one that is long enough: others complain of it."""
+    return float(value) if isinstance(value, (int, float)) else float(SHORTEST_KEEPALIVE)
+
+
+def _is_command(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(word, str) for word in value)
 
 
 def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:

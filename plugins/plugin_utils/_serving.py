@@ -166,5 +166,7 @@ def stop_budget(
             continue
         wait = int(app.get("graceful_timeout", graceful_timeout)) + STOP_MARGIN
         program = app.get("supervisor")
-        total += int(program.get("stopwaitsecs", wait)) if isinstance(program, Mapping) else wait
+        wait = int(program.get("stopwaitsecs", wait)) if isinstance(program, Mapping) else wait
+        # During a deploy both slots run.
+        total += 2 * wait if app.get("server_names") else wait
     return max(SMALLEST_STOP_BUDGET, total + STOP_BUDGET_MARGIN)

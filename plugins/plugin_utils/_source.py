@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -76,3 +77,26 @@ def wanted_digest(checksum: str) -> str:
     if kind != "sha256" or len(digits) != 64 or set(digits.lower()) - set("0123456789abcdef"):
         raise SourceError(f"source.checksum is {checksum!r}: it must be sha256: and 64 hexadecimal digits")
     return digits.lower()
+
+
+def package_digest(package: str, lock: str) -> str:
+    """A digest of a package's name, its version and the lock that it comes from."""
+    if not os.path.isfile(lock):
+        raise SourceError(f"source.lock is {lock!r}: there is no such file on the controller")
+    name, _equals, version = package.partition("==")
+    with open(lock, encoding="utf-8") as stream:
+        text = stream.read()
+    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", text, flags=re.M)
+    if (_canonical(name), version) not in {(_canonical(pinned), number) for pinned, number in pins}:
+        raise SourceError(f"source.lock {lock} does not have {package} in it: lock anew, or correct source.package")
+    return hashlib.sha256(f"{package}\0{text}".encode()).hexdigest()
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pack_lock(lock: str, archive: str) -> None:
+    """The lock alone, under the name that apps have it by unless they say otherwise."""
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(lock, arcname="requirements.txt", recursive=False)

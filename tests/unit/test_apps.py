@@ -9,6 +9,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import 
 
 GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}
 SERVED: dict[str, Any] = {**GOOD, "server_names": ["orders.example.com"]}
+NAMED: dict[str, Any] = {"server_names": ["orders.example.com"]}
 
 
 def test_a_good_app_has_no_problem() -> None:
@@ -25,6 +26,17 @@ def test_a_good_app_has_no_problem() -> None:
         "keep": 5,
     }
     assert app_problems([full, {**GOOD, "name": "shop"}]) == []
+    slotted = {
+        **GOOD,
+        **NAMED,
+        "drain_timeout": 60,
+        "soak": {"seconds": 10, "max_failures": 2},
+        "shared": {"directories": ["uploads"], "files": ["etc/local.ini"]},
+        "hooks": {"after_build": ["alembic", "check"], "after_flip": "/srv/tasks.yml"},
+        "migrate": {"command": ["alembic", "upgrade", "head"], "irreversible": True},
+    }
+    assert app_problems([slotted]) == []
+    assert app_problems([{**slotted, "bind": "unix:/run/fastapi/orders/live.sock"}]) == []
 
 
 @pytest.mark.parametrize(
@@ -36,6 +48,8 @@ def test_a_good_app_has_no_problem() -> None:
         ({"source": {"path": "/x", "repo": "y"}}, ["source names path and repo"]),
         ({"source": {"archive": "https://x/y.tgz"}}, ["source.checksum is missing"]),
         ({"source": {"repo": "https://me:pw@x/y.git"}}, ["source.repo has a password"]),
+        ({"source": {"package": "orders==1.0"}}, ["source.lock is missing"]),
+        ({"source": {"package": "orders", "lock": "/x"}}, ["source.package is 'orders'", "NAME==VERSION"]),
         ({"name": "Orders"}, ["name is 'Orders'"]),
         ({"name": "nginx"}, ["an account of the system"]),
         ({"name": ""}, ["name is missing"]),
@@ -50,6 +64,17 @@ def test_a_good_app_has_no_problem() -> None:
         ({"gunicorn": {"bind": "x"}}, ["gunicorn.bind", "app's own bind"]),
         ({"uvicorn": {"timeout_graceful_shutdown": 3}}, ["app's own graceful_timeout"]),
         ({"gunicorn": "timeout 30"}, ["gunicorn", "dict"]),
+        ({**NAMED, "bind": "127.0.0.1:8000"}, ["bind is '127.0.0.1:8000'", "remove bind"]),
+        ({**NAMED, "gunicorn": {"keepalive": 2}}, ["gunicorn.keepalive is 2", "5 s at least"]),
+        ({**NAMED, "uvicorn": {"timeout_keep_alive": 1}}, ["uvicorn.timeout_keep_alive is 1"]),
+        ({"soak": {"seconds": 5}}, ["soak is set, but without server_names"]),
+        ({**NAMED, "soak": {"seconds": 5}, "health_path": ""}, ["health_path is empty"]),
+        ({**NAMED, "soak": {"second": 5}}, ["unknown variable soak.second", "soak.seconds"]),
+        ({**NAMED, "hooks": {"after_build": "tasks.yml"}}, ["hooks.after_build", "full path"]),
+        ({**NAMED, "hooks": {"before": ["x"]}}, ["unknown variable hooks.before"]),
+        ({**NAMED, "migrate": {"irreversible": True}}, ["migrate.command"]),
+        ({**NAMED, "shared": {"files": ["../x"]}}, ["shared.files has '../x'"]),
+        ({**NAMED, "proxy_url": "x"}, ["unknown variable proxy_url"]),
     ],
 )
 def test_a_problem_is_named(changes, fragments) -> None:
@@ -133,6 +158,12 @@ def test_names_and_binds_are_used_once() -> None:
     problems = app_problems([{**GOOD, "bind": "127.0.0.1:80"}, {**GOOD, "bind": "127.0.0.1:80"}])
     assert any("name orders is used by 2 apps" in problem for problem in problems)
     assert any("bind 127.0.0.1:80 is used by 2 apps" in problem for problem in problems)
+
+
+def test_no_app_is_named_as_a_slot_of_another() -> None:
+    problems = app_problems([{**GOOD, **NAMED}, {**GOOD, "name": "orders_blue"}])
+    assert any("app orders_blue has the name of a slot" in problem for problem in problems), problems
+    assert app_problems([GOOD, {**GOOD, "name": "orders_blue"}]) == []
 
 
 @pytest.mark.parametrize("apps", [None, "orders", {"orders": {}}])

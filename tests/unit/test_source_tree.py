@@ -23,6 +23,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._source impor
     SourceError,
     file_digest,
     pack,
+    pack_lock,
+    package_digest,
     tree_digest,
     wanted_digest,
 )
@@ -166,3 +168,24 @@ def test_prune_keeps_the_live_one_and_the_newest(tmp_path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["middle", "new", "oldest"]
     assert prune(str(tmp_path), "oldest", 1) == ["middle", "new"]
     assert prune(str(tmp_path / "missing"), "x", 1) == []
+
+
+def test_a_package_is_its_lock(tmp_path) -> None:
+    lock = tmp_path / "orders.txt"
+    lock.write_text("fastapi==1.0 --hash=x\nOrders_App[all]==1.4.2 \\\n    --hash=sha256:0\n")
+    digest = package_digest("orders-app==1.4.2", str(lock))
+    for package in ("orders-app==1.4", "other==1.4.2", "orders-app"):
+        with pytest.raises(SourceError, match="does not have"):
+            package_digest(package, str(lock))
+    archive = tmp_path / "archive"
+    pack_lock(str(lock), str(archive))
+    unpack_release(str(tmp_path / "releases"), digest, str(archive), 0)
+    release = tmp_path / "releases" / digest[:12] / "app"
+    assert [path.name for path in release.iterdir()] == ["requirements.txt"]
+    lock.write_text(lock.read_text() + "more==1 --hash=x\n")
+    assert package_digest("orders-app==1.4.2", str(lock)) != digest
+
+
+def test_a_package_without_a_lock() -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        package_digest("orders==1", "/no/such/lock")

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells the module release_slot who it is that works on an app, and waits for others who do."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+MODULE = "asgiops.fastapi_host.release_slot"
+POLL_SECONDS = 2
+display = Display()
+
+
+def _start_of(pid: int) -> str:
+    """When a process of this machine started, in ticks since its boot; empty when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def this_run() -> dict[str, Any]:
+    """ansible-playbook, which all workers of a run have for their parent."""
+    pid, controller = os.getppid(), socket.gethostname()
+    return {
+        "run": f"{controller}:{pid}:{_start_of(pid)}",
+        "by": getpass.getuser(),
+        "controller": controller,
+        "pid": pid,
+    }
+
+
+def has_ended(holder: dict[str, Any]) -> bool:
+    """Whether a holder of a lock was a run on this controller that is no more."""
+    if not holder or holder.get("controller") != socket.gethostname():
+        return False
+    pid = int(holder.get("pid") or 0)
+    return str(holder.get("run")) != f"{socket.gethostname()}:{pid}:{_start_of(pid)}"
+
+
+class ActionModule(ActionBase):
+    _requires_connection = True
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        arguments = {**self._task.args, "owner": this_run()}
+        deadline = time.monotonic() + int(arguments.get("lock_timeout", 60))
+        told = False
+        while True:
+            answer = self._execute_module(MODULE, arguments, task_vars=task_vars)
+            holder = answer.get("holder")
+            if not answer.get("locked"):
+                break
+            if has_ended(holder or {}) and arguments.get("dead_run") != holder["run"]:
+                arguments["dead_run"] = holder["run"]
+                continue
+            if time.monotonic() >= deadline:
+                break
+            if not told:
+                display.display(f"waiting: {answer.get('msg')}")
+                told = True
+            time.sleep(POLL_SECONDS)
+        result.update(answer)
+        return result

@@ -1,0 +1,545 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The move that every change of an app is: fill the idle slot, prove it, make it live, drain and stop the old one.
+
+A run calls the stages in their order: begun, staged, prepared, live, settled; and abandoned when something failed
+between them. Each stage leaves the host so that it may be cut off and started anew there, at any moment:
+
+    begun, staged    the live slot is as it was, nothing of the idle one is loaded
+    prepared         both run and both start at boot, live.sock leads to the old one, now and after a boot
+    live             live.sock leads to the new one; after a boot still to the old one until all confirmed it
+    settled          the old one is drained, then forgotten by the boot, then stopped
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_process as control
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (
+    Check,
+    FileSetError,
+    Item,
+    apply,
+    check_candidates,
+    compare,
+    group_id,
+    run_check,
+    user_id,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import (
+    RELEASE_CARD,
+    SLOTS,
+    Places,
+    SlotError,
+    Wanted,
+    card_of,
+    observe,
+    reasons_to_move,
+    reasons_to_tidy,
+    release_card_of,
+    supervised,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import (
+    Claim,
+    Lock,
+    Locked,
+    Owner,
+    exclusive,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name, Process
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_builds import Place
+
+STAGES = ("begun", "staged", "prepared", "live", "settled", "abandoned")
+ACTIONS = ("deploy", "rollback", "restart")
+# What gunicorn_uvicorn leaves for an app without slots.
+IN_PLACE_FILES = ("environment", "gunicorn.conf.py", "uvicorn_server.py", "check.py", "run")
+
+ASK_SECONDS = 5.0
+POLL_SECONDS = 0.25
+# nginx may have found the old socket closed a moment ago, and takes it for down until it has tried again.
+PROXY_SECONDS = 5.0
+# 502 and 504 are the proxy's own: it did not reach the app.
+UNREACHED = (502, 504)
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    argv: Sequence[str]
+    timeout: int = 300
+
+
+@dataclass(frozen=True)
+class Options:
+    action: str = "deploy"
+    # Of a rollback: the release that is asked for, and whether it may be one that the ledger warns of.
+    to: str = ""
+    force: bool = False
+    user: str = "root"
+    health_path: str = "/health"
+    health_status: int = 200
+    health_timeout: float = 30
+    health_period: float = 3
+    host: str = "localhost"
+    proxy_url: str = ""
+    drain_timeout: float = 30
+    soak_seconds: float = 0
+    soak_failures: int = 0
+    shared_directories: Sequence[str] = ()
+    shared_files: Sequence[str] = ()
+    commands: Sequence[Command] = ()
+    irreversible: bool = False
+    keep: int = 3
+    timeout: float = 300
+    log_lines: int = 20
+    stage_parent: str = "/run"
+    redact: Sequence[str] = ()
+    connection: rpc.Connection = field(default_factory=rpc.Connection)
+
+
+class Move:
+    def __init__(
+        self,
+        places: Places,
+        wanted: Wanted,
+        options: Options,
+        owner: Owner,
+        label: Callable[[str], None] = lambda path: None,
+    ) -> None:
+        self.places = places
+        self.wanted = wanted
+        self.options = options
+        self.lock = Lock(places.app / "deploy.lock", owner)
+        self.label = label
+
+    def run(self, stage: str, dead_run: str = "", reason: str = "", check_mode: bool = False) -> dict[str, Any]:
+        if check_mode:
+            return self.begun("", check_mode=True) if stage == "begun" else {"changed": True}
+        self.places.app.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            with exclusive(self.places.app / ".deploy.flock"):
+                if stage == "begun":
+                    return self.begun(dead_run)
+                if stage == "abandoned":
+                    return self.abandoned(reason)
+                return self._later_stage(stage)
+        except Locked as error:
+            raise Locked(error.claim or self.lock.read()) from None
+
+    def _later_stage(self, stage: str) -> dict[str, Any]:
+        claim = self.lock.resume()
+        if claim.release != self.wanted.release:
+            raise SlotError(f"release is {self.wanted.release}, but this run began with {claim.release}")
+        self._keep_what_it_was_built_from()
+        claim = self.lock.update(stage=stage)
+        try:
+            result: dict[str, Any] = getattr(self, f"_{stage}")(claim)
+        except (SlotError, FileSetError, rpc.SupervisorError, OSError) as error:
+            failure = self._failure(error)
+            self._give_up(claim, str(failure))
+            raise failure from error
+        return {"changed": True, "slot": claim.slot, "release": claim.release, **result}
+
+    # begun
+
+    def begun(self, dead_run: str, check_mode: bool = False) -> dict[str, Any]:
+        """Compares; when there is something to do, takes the lock and says which slot it will be done in."""
+        connection = self.options.connection
+        if check_mode:
+            # Nobody starts supervisord during a check, so there is nothing to wait for.
+            connection = replace(connection, connect_timeout=0)
+        seen = observe(self.places, connection)
+        self._choose_release(seen.live)
+        moves = reasons_to_move(self.places, self.wanted, seen)
+        if self.options.action == "restart":
+            moves.insert(0, "a restart is asked for")
+        tidies = reasons_to_tidy(self.places, self.wanted, seen)
+        slot = _other(seen.live) if moves else seen.live or ""
+        result = {
+            "changed": bool(moves or tidies),
+            "move": bool(moves),
+            "differences": moves + tidies,
+            "release": self.wanted.release,
+            "previous": card_of(self.places, seen.live).get("release", "") if seen.live else "",
+            "slot": slot,
+        }
+        if result["changed"] and not check_mode:
+            self.lock.take(dead_run)
+            self.lock.update(
+                slot=slot,
+                old=seen.live if moves and seen.live else "",
+                action=self.options.action,
+                release=self.wanted.release,
+                stage="begun",
+                fresh=bool(moves),
+            )
+        return result
+
+    def _choose_release(self, live: Optional[str]) -> None:
+        """A restart keeps the live release, a rollback asks the ledger; both keep what the release was built from."""
+        if self.options.action == "deploy":
+            return
+        held = card_of(self.places, live).get("release", "") if live else ""
+        if self.options.action == "restart":
+            if not held:
+                raise SlotError(f"{self.places.name} has no live release to restart; deploy it")
+            release = held
+        else:
+            release = ledger.rollback_target(
+                ledger.read(self.places.ledger),
+                held,
+                [name for name in self.places.releases_there() if self.places.environment_of(name)],
+                self.options.to,
+                self.options.force,
+            )
+        self.wanted = replace(self.wanted, release=release)
+        self._keep_what_it_was_built_from()
+
+    def _keep_what_it_was_built_from(self) -> None:
+        if self.options.action != "deploy":
+            card = release_card_of(self.places, self.wanted.release)
+            build = card.get("build", self.wanted.build)
+            self.wanted = replace(self.wanted, revision=card.get("revision", ""), build=build)
+
+    # staged
+
+    def _staged(self, claim: Claim) -> dict[str, Any]:
+        slot, places = claim.slot, self.places
+        self._retire(slot)
+        environment = Place(str(places.release(claim.release) / "venv")).published()
+        if environment is None or not environment.is_dir():
+            raise SlotError(f"{places.release(claim.release)} has no environment: it was not built, or was removed")
+        self._note_what_is_built(claim)
+        self._share(places.release(claim.release) / "app")
+        items = self.wanted.slot_items(places, slot)
+        items.append(Item(str(places.slot(slot) / "venv"), "root", "root", 0o777, target=str(environment)))
+        if not places.tmpfiles.exists():
+            items.append(self.wanted.tmpfiles_item(places, None))
+        # The check runs as the app's user, to whom these must be open; it makes those that are missing.
+        there = [item for item in self.wanted.directories if os.path.isdir(item.path)]
+        apply([found for found in map(compare, there) if found], self.label)
+        check = Check(["/bin/sh", f"{{stage}}{places.slot(slot)}/run", "--check"], self.options.user)
+        check_candidates(items, [check], self.options.stage_parent, self.label)
+        apply([found for found in map(compare, items) if found], self.label)
+        self._run_commands(slot)
+        return {}
+
+    def _note_what_is_built(self, claim: Claim) -> None:
+        if claim.action == "deploy":
+            card = {"revision": self.wanted.revision, "build": self.wanted.build}
+            path = self.places.release(claim.release) / RELEASE_CARD
+            self._write(Item(str(path), "root", "root", 0o644, (json.dumps(card) + "\n").encode()))
+
+    def _share(self, source: Path) -> None:
+        """Links what all releases share into this one, in the place of what it brings under that name."""
+        shared = self.places.app / "shared"
+        for name in self.options.shared_directories:
+            if not (shared / name).is_dir():
+                (shared / name).mkdir(mode=0o755, parents=True)
+                os.chown(shared / name, user_id(self.options.user) or 0, group_id(self.wanted.group) or 0)
+                os.chmod(shared / name, 0o750)
+                self.label(str(shared / name))
+        for name in self.options.shared_files:
+            if not (shared / name).is_file():
+                raise SlotError(f"shared.files: there is no {shared / name} on this host; put it there, then run again")
+        for name in [*self.options.shared_directories, *self.options.shared_files]:
+            place = source / name
+            if place.is_symlink() and os.readlink(place) == str(shared / name):
+                continue
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            elif place.is_symlink() or place.exists():
+                place.unlink()
+            place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            place.symlink_to(shared / name)
+
+    # prepared
+
+    def _prepared(self, claim: Claim) -> dict[str, Any]:
+        slot = claim.slot
+        self._write(self.wanted.program_item(self.places, slot))
+        self._control(self.places.program(slot), "restarted")
+        self._gate(slot)
+        self._run_commands(slot)
+        return {"pid": self._process(slot).pid}
+
+    def _gate(self, slot: str) -> None:
+        """It answers well, and goes on doing so for a while with the same processes."""
+        if not self.options.health_path:
+            return
+        pid = self._process(slot).pid
+        deadline = time.monotonic() + self.options.health_timeout
+        began: Optional[float] = None
+        workers: set[int] = set()
+        while True:
+            answer = self._ask(slot, min(ASK_SECONDS, max(0.1, deadline - time.monotonic())))
+            self._same_process(slot, pid)
+            if answer.status == self.options.health_status:
+                now = probe.servers(str(self.places.socket(slot)), pid)
+                lost = workers - now
+                if lost:
+                    raise SlotError(
+                        f"{self.places.program(slot)}: a worker of it (process {min(lost)}) ended within "
+                        f"{self.options.health_period:g} s of its first good answer.{self._log_end(slot)}"
+                    )
+                if began is None:
+                    began, workers = time.monotonic(), now
+                if time.monotonic() - began >= self.options.health_period:
+                    return
+            elif began is not None or time.monotonic() > deadline:
+                raise self._unhealthy(slot, answer, began is not None)
+            time.sleep(POLL_SECONDS)
+
+    def _unhealthy(self, slot: str, answer: probe.Answer, was_well: bool) -> SlotError:
+        when = "any more" if was_well else f"within {self.options.health_timeout:g} s (health_timeout)"
+        return SlotError(
+            f"{self.places.program(slot)} runs, but GET {self.options.health_path} on {self.places.socket(slot)} does "
+            f"not answer with status {self.options.health_status} {when}. Last answer: {answer}.{self._log_end(slot)}"
+        )
+
+    def _same_process(self, slot: str, pid: int) -> None:
+        process = self._process(slot)
+        if process.state != "RUNNING" or process.pid != pid:
+            again = " and was started again" if process.state == "RUNNING" else ""
+            raise SlotError(
+                f"{self.places.program(slot)} ended by itself{again} while it was asked for its health: "
+                f"state {process.state}. {process.spawn_error}{self._log_end(slot)}"
+            )
+
+    # live
+
+    def _live(self, claim: Claim) -> dict[str, Any]:
+        slot = claim.slot
+        self._point_to(slot)
+        self._confirm(slot)
+        self._run_commands(slot)
+        self._soak(slot)
+        self._write(self.wanted.tmpfiles_item(self.places, slot))
+        return {}
+
+    def _point_to(self, slot: Optional[str]) -> None:
+        """In one step for whoever connects."""
+        link = self.places.live_link
+        if slot is None:
+            link.unlink()
+            return
+        fresh = link.with_name(f".{link.name}.new")
+        if fresh.is_symlink():
+            fresh.unlink()
+        fresh.symlink_to(self.places.socket(slot).name)
+        os.rename(fresh, link)
+
+    def _confirm(self, slot: str) -> None:
+        """Whoever connects to live.sock gets this slot, and a proxy, where there is one, reaches it."""
+        link, pid = str(self.places.live_link), self._process(slot).pid
+        found = probe.listener(link)
+        if found is None or not pid or found not in probe.tree(pid):
+            raise SlotError(
+                f"{link} leads to {self.places.program(slot)}, but its process {pid} is not the one that listens there "
+                f"({found or 'nobody does'}).{self._log_end(slot)}"
+            )
+        if not (self.options.proxy_url and self.options.health_path):
+            return
+        deadline = time.monotonic() + PROXY_SECONDS
+        while True:
+            answer = probe.ask_proxy(self.options.proxy_url, self.options.health_path, self.options.host, ASK_SECONDS)
+            if answer is None or (answer.status and answer.status not in UNREACHED):
+                return
+            if time.monotonic() > deadline:
+                raise SlotError(
+                    f"the proxy at {self.options.proxy_url} does not reach {link} as {self.options.host}. Last answer: "
+                    f"{answer}. Its error log says why; may its user connect to the socket?"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _soak(self, slot: str) -> None:
+        """Watches the live slot for a while; the old one is still there to turn back to."""
+        pid, failures = self._process(slot).pid, 0
+        end = time.monotonic() + self.options.soak_seconds
+        while time.monotonic() < end:
+            time.sleep(min(1.0, max(0.0, end - time.monotonic())))
+            answer = self._ask(slot, ASK_SECONDS)
+            self._same_process(slot, pid)
+            failures += answer.status != self.options.health_status
+            if failures > self.options.soak_failures:
+                raise SlotError(
+                    f"{self.places.program(slot)} failed {failures} of its health checks after it went live (soak); "
+                    f"{self.options.soak_failures} are allowed. Last answer: {answer}.{self._log_end(slot)}"
+                )
+
+    # settled
+
+    def _settled(self, claim: Claim) -> dict[str, Any]:
+        places = self.places
+        self._record(claim, ledger.GOOD, "")
+        dropped = self._retire(_other(claim.slot))
+        self._retire_in_place()
+        self._point_current(claim.release)
+        removed = self._prune(claim.release)
+        self._run_commands(claim.slot)
+        self.lock.release()
+        return {"dropped": dropped, "removed": removed, "live": str(places.socket(claim.slot))}
+
+    def _retire(self, slot: str) -> int:
+        """Lets a slot finish, then has the boot forget it before it is stopped. Tells how many it had to cut off."""
+        path = str(self.places.socket(slot))
+        deadline = time.monotonic() + self.options.drain_timeout
+        while (open_ones := probe.connections(path)) and time.monotonic() < deadline:
+            self._renew()
+            time.sleep(POLL_SECONDS)
+        self._forget(self.places.program_file(slot), self.places.program(slot))
+        if self.places.slot(slot).exists():
+            shutil.rmtree(self.places.slot(slot))
+        return open_ones
+
+    def _renew(self) -> None:
+        if self.lock.claim and time.time() - self.lock.claim.renewed > 10:
+            self.lock.update()
+
+    def _retire_in_place(self) -> None:
+        if self.places.in_place_file.exists() or Name(self.places.name, self.places.name) in self._supervised():
+            self._forget(self.places.in_place_file, self.places.name)
+        for name in IN_PLACE_FILES:
+            if (self.places.etc / name).exists():
+                (self.places.etc / name).unlink()
+
+    def _forget(self, file: Path, program: str) -> None:
+        if file.exists():
+            file.unlink()
+        self._control(program, "absent")
+
+    def _point_current(self, release: str) -> None:
+        """For people."""
+        item = Item(str(self.places.app / "current"), "root", "root", 0o777, target=f"releases/{release}")
+        self._write(item)
+
+    def _prune(self, live: str) -> list[str]:
+        there = self.places.releases_there()
+        gone = ledger.to_remove(ledger.read(self.places.ledger), there, live, self.options.keep)
+        for name in gone:
+            shutil.rmtree(self.places.release(name))
+        for entry in os.scandir(self.places.releases):
+            if entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+        return gone
+
+    # Failure
+
+    def abandoned(self, reason: str) -> dict[str, Any]:
+        """Something else of the run failed: back to the old slot, as far as this is still there."""
+        if not self.lock.is_mine():
+            return {"changed": False}
+        claim = self.lock.resume()
+        self._give_up(claim, reason)
+        return {"changed": True, "slot": claim.slot, "release": claim.release}
+
+    def _give_up(self, claim: Claim, reason: str) -> None:
+        """The old version goes on, the new one is cleared away and noted as bad."""
+        if claim.fresh and claim.stage != "settled":
+            seen = observe(self.places, self.options.connection)
+            if seen.linked == claim.slot:
+                back = claim.old or None
+                self._point_to(back)
+                self._write(self.wanted.tmpfiles_item(self.places, back))
+            self._record(claim, ledger.BAD, reason)
+            self._retire(claim.slot)
+        self.lock.release()
+
+    def _failure(self, error: Exception) -> SlotError:
+        if isinstance(error, OSError):
+            return SlotError(f"{error.filename or self.places.name}: {error.strerror or error}")
+        return error if isinstance(error, SlotError) else SlotError(str(error))
+
+    # What the stages share
+
+    def _run_commands(self, slot: str) -> None:
+        for command in self.options.commands:
+            run_check(
+                Check(
+                    ["/bin/sh", str(self.places.slot(slot) / "run"), "--exec", *command.argv],
+                    self.options.user,
+                    timeout=command.timeout,
+                    what=f"{command.name} ({' '.join(command.argv)})",
+                ),
+                "",
+            )
+
+    def _record(self, claim: Claim, result: str, reason: str) -> None:
+        last, fingerprint = ledger.last_good(ledger.read(self.places.ledger)), self.wanted.fingerprint
+        if result == ledger.GOOD and not claim.fresh and last and last.fingerprint == fingerprint:
+            return
+        reason = _in_short(reason)
+        for secret in sorted(self.options.redact, key=len, reverse=True):
+            reason = reason.replace(secret, "********") if secret else reason
+        ledger.append(
+            self.places.ledger,
+            ledger.Entry(
+                time=ledger.now(),
+                by=f"{claim.owner.by}@{claim.owner.controller}",
+                action=claim.action,
+                release=claim.release,
+                revision=self.wanted.revision,
+                fingerprint=fingerprint,
+                slot=claim.slot,
+                result=result,
+                reason=reason[: ledger.LONGEST_REASON],
+                irreversible=self.options.irreversible and claim.action == "deploy",
+            ),
+        )
+
+    def _ask(self, slot: str, timeout: float) -> probe.Answer:
+        return probe.ask(str(self.places.socket(slot)), self.options.health_path, self.options.host, timeout)
+
+    def _control(self, program: str, state: str) -> None:
+        request = control.Request([program], state, timeout=self.options.timeout, log_lines=self.options.log_lines)
+        control.run(self.options.connection, request, False)
+
+    def _supervised(self) -> dict[Name, Process]:
+        return supervised(self.options.connection)
+
+    def _process(self, slot: str) -> Process:
+        program = self.places.program(slot)
+        found = self._supervised().get(Name(program, program))
+        if found is None:
+            raise SlotError(f"supervisord does not have {program} any more: it was restarted or somebody removed it")
+        return found
+
+    def _log_end(self, slot: str) -> str:
+        supervisor = rpc.connect(self.options.connection)
+        try:
+            tails = status.log_tails(supervisor, [self._process(slot)], self.options.log_lines)
+        finally:
+            supervisor.close()
+        lines = [line for tail in tails.values() for line in [*tail.stderr, *tail.stdout]]
+        return "\n".join(["", "The end of its log:", *(f"    {line}" for line in lines)]) if lines else ""
+
+    def _write(self, item: Item) -> None:
+        difference = compare(item)
+        if difference:
+            apply([difference], self.label)
+
+
+def _in_short(reason: str) -> str:
+    """What failed, and the line of the log that names the cause; that Gunicorn's master gives up is none."""
+    first, *rest = [line.strip() for line in reason.splitlines() if line.strip()] or [""]
+    errors = [line for line in rest if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return " ".join([first, *errors[-1:]])
+
+
+def _other(slot: Optional[str]) -> str:
+    """The slot beside; the first one when none is live."""
+    return SLOTS[1] if slot == SLOTS[0] else SLOTS[0]

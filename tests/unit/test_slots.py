@@ -1,0 +1,543 @@
+"""The move between two slots, with a real supervisord, real servers and real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from _slot_app import Host, go, links
+from _supervisor_daemon import Daemon, daemon_fixture, shared_daemon_fixture, wait_for  # noqa: F401
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_lock as locks
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import SlotError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_ledger import LedgerError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Locked, LostLock
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_move import Command
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of the slots are root's")
+
+
+@pytest.fixture
+def host(daemon: Daemon) -> Host:
+    return Host(daemon)
+
+
+@pytest.fixture
+def served(host: Host) -> Host:
+    """Release one is live, in blue."""
+    host.release("one")
+    host.deploy("one", text="first")
+    return host
+
+
+def answer(host: Host) -> dict:
+    found = probe.ask(str(host.places.live_link), "/", "x", 5)
+    assert found.status == 200, found
+    return json.loads(found.text)
+
+
+def entries(host: Host) -> list[tuple[str, str, str]]:
+    return [(each.action, each.release, each.result) for each in ledger.read(host.places.ledger)]
+
+
+def is_clean(host: Host, slot: str) -> None:
+    """Only this slot is there, by every account."""
+    assert links(host.places) == f"{slot}.sock"
+    assert host.daemon.states() == {f"shop_{slot}": "RUNNING"}
+    assert [path.name for path in host.places.programs.iterdir()] == [f"shop_{slot}.ini"]
+    assert sorted(path.name for path in host.places.etc.iterdir()) == [slot]
+    assert f"{slot}.sock" in host.places.tmpfiles.read_text()
+    assert not (host.places.app / "deploy.lock").exists()
+    # What is loaded is what is in the files: an update by hand finds nothing to do.
+    assert host.daemon.call("reloadConfig") == [[[], [], []]]
+
+
+def test_the_first_deploy_fills_blue(served: Host) -> None:
+    assert answer(served)["text"] == "first"
+    is_clean(served, "blue")
+    assert entries(served) == [("deploy", "one", "good")]
+    assert os.readlink(served.places.app / "current") == "releases/one"
+
+
+def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
+    pids = served.daemon.pids()
+    begun = served.deploy("one", text="first")
+    assert begun["changed"] is False and begun["differences"] == []
+    assert served.daemon.pids() == pids
+    assert entries(served) == [("deploy", "one", "good")]
+    assert not (served.places.app / "deploy.lock").exists()
+
+
+def test_a_check_tells_and_changes_nothing(served: Host) -> None:
+    served.release("two")
+    before = sorted(str(path) for path in served.root.rglob("*"))
+    told = served.move(served.wanted("two", text="second")).run("begun", check_mode=True)
+    assert told["changed"] and "release one -> two" in told["differences"]
+    assert sorted(str(path) for path in served.root.rglob("*")) == before
+
+
+def test_releases_alternate_between_the_slots(served: Host) -> None:
+    served.release("two")
+    served.deploy("two", text="second")
+    assert answer(served)["text"] == "second"
+    is_clean(served, "green")
+    served.deploy("two", text="third")
+    assert answer(served)["text"] == "third"
+    is_clean(served, "blue")
+    assert [each[2] for each in entries(served)] == ["good"] * 3
+
+
+@pytest.mark.parametrize("drift", ["settings", "program", "stopped", "killed", "environment"])
+def test_drift_of_the_live_slot_is_a_deploy(served: Host, drift: str) -> None:
+    places = served.places
+    if drift == "settings":
+        (places.etc / "blue" / "settings.json").write_text("{}")
+    elif drift == "program":
+        places.program_file("blue").write_text("[program:shop_blue]\ncommand=/bin/true\n")
+    elif drift == "stopped":
+        served.daemon.call("stopProcess", "shop_blue:shop_blue")
+    elif drift == "killed":
+        served.daemon.call("stopProcess", "shop_blue:shop_blue")
+        served.daemon.call("removeProcessGroup", "shop_blue")
+    else:
+        (places.release("one") / ".venv-0123456789ab" / ".asgiops-complete.json").unlink()
+        served.release("two")
+    begun = served.deploy("two" if drift == "environment" else "one", text="first")
+    assert begun["move"], begun
+    assert answer(served)["text"] == "first"
+    is_clean(served, "green")
+
+
+def test_a_lost_link_is_put_back_without_a_move(served: Host) -> None:
+    pids = served.daemon.pids()
+    served.places.live_link.unlink()
+    begun = served.deploy("one", text="first")
+    assert begun["changed"] and not begun["move"]
+    assert served.daemon.pids() == pids
+    is_clean(served, "blue")
+
+
+BAD = {
+    "check": ({"bad_check": True}, "bad settings"),
+    "start": ({"crash": "no database"}, "cannot start: no database"),
+    "death": ({"dies_after": 1.4}, "(ended by itself|any more)"),
+    "status": ({"status": 500, "why": "no table"}, "status 500"),
+    "hang": ({"hang": True}, "no answer within"),
+    "worker": ({"worker_dies_after": 1.4}, "a worker of it .* ended within"),
+    "later": ({"bad_after": 1.3}, "any more"),
+}
+
+
+@pytest.mark.parametrize("kind", list(BAD))
+def test_a_bad_release_never_goes_live(served: Host, kind: str) -> None:
+    settings, said = BAD[kind]
+    pid = answer(served)["pid"]
+    served.release("two")
+    with pytest.raises(SlotError, match=said):
+        served.deploy("two", text="second", health_period=2, **settings)
+    assert answer(served)["pid"] == pid
+    is_clean(served, "blue")
+    assert entries(served) == [("deploy", "one", "good"), ("deploy", "two", "bad")]
+    # And the next good one needs no help.
+    served.release("three")
+    served.deploy("three", text="third")
+    assert answer(served)["text"] == "third"
+    is_clean(served, "green")
+
+
+def test_a_bad_first_release_leaves_nothing(host: Host) -> None:
+    host.release("one")
+    with pytest.raises(SlotError):
+        host.deploy("one", status=500)
+    assert host.daemon.states() == {}
+    assert not host.places.live_link.is_symlink()
+    assert list(host.places.programs.iterdir()) == []
+
+
+def test_the_reason_in_the_ledger_has_no_secret(served: Host) -> None:
+    served.release("two")
+    with pytest.raises(SlotError):
+        served.deploy("two", crash="password hunter2 is wrong", redact=["hunter2"])
+    assert "hunter2" not in served.places.ledger.read_text()
+
+
+def test_a_soak_turns_back(served: Host) -> None:
+    pid = answer(served)["pid"]
+    served.release("two")
+    with pytest.raises(SlotError, match="after it went live"):
+        served.deploy("two", bad_after=3, soak_seconds=5)
+    assert answer(served)["pid"] == pid
+    is_clean(served, "blue")
+    assert entries(served)[-1] == ("deploy", "two", "bad")
+
+
+def test_a_soak_bears_what_it_may(served: Host) -> None:
+    served.release("two")
+    served.deploy("two", bad_after=3, soak_seconds=2.5, soak_failures=9)
+    is_clean(served, "green")
+
+
+def test_a_proxy_that_does_not_reach_the_app_turns_back(served: Host) -> None:
+    pid = answer(served)["pid"]
+    served.release("two")
+    with _proxy(502) as url, pytest.raises(SlotError, match="does not reach"):
+        served.deploy("two", text="second", proxy_url=url)
+    assert answer(served)["pid"] == pid
+    with _proxy(404) as url:
+        served.deploy("two", text="second", proxy_url=url)
+    is_clean(served, "green")
+
+
+class _proxy:
+    """Something that answers every request with one status."""
+
+    def __init__(self, status: int) -> None:
+        self.reply = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+    def __enter__(self) -> str:
+        self.server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.getsockname()[1]}"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _address = self.server.accept()
+            except OSError:
+                return
+            with client:
+                client.recv(4096)
+                client.sendall(self.reply)
+
+    def __exit__(self, *_error: object) -> None:
+        self.server.close()
+
+
+def test_the_old_slot_waits_for_its_last_connection(served: Host) -> None:
+    served.release("two")
+    old = _connected(served)
+    closer = threading.Timer(1.0, old.close)
+    move = served.move(served.wanted("two", text="second"), drain_timeout=20)
+    go(move, "live")
+    assert served.daemon.states() == {"shop_blue": "RUNNING", "shop_green": "RUNNING"}
+    closer.start()
+    began = time.monotonic()
+    settled = move.run("settled")
+    assert settled["dropped"] == 0
+    assert 0.8 < time.monotonic() - began < 8
+    is_clean(served, "green")
+
+
+def test_the_drain_has_a_limit(served: Host) -> None:
+    served.release("two")
+    with _connected(served):
+        move = served.move(served.wanted("two", text="second"), drain_timeout=1)
+        go(move, "live")
+        assert move.run("settled")["dropped"] == 1
+    is_clean(served, "green")
+
+
+def _connected(host: Host) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(host.places.live_link))
+    return client
+
+
+# Runs that are cut off
+
+
+@pytest.mark.parametrize("stage", ["staged", "prepared", "live"])
+@pytest.mark.parametrize("boot", [False, True], ids=["", "boot"])
+def test_a_run_that_was_cut_off_is_completed_by_the_next(served: Host, stage: str, boot: bool) -> None:
+    served.release("two")
+    served.deploy("two", "killed", upto=stage, text="second")
+    assert answer(served)["text"] == ("second" if stage == "live" else "first")
+    if boot:
+        _reboot(served)
+        assert answer(served)["text"] == ("second" if stage == "live" else "first")
+    with pytest.raises(Locked, match=r"me .* on here.*deploy of release two"):
+        served.deploy("two", "other", text="second")
+    move = served.move(served.wanted("two", text="second"), "other")
+    begun = move.run("begun", dead_run="killed")
+    assert begun["move"] is (stage != "live")
+    for each in ["staged", "prepared", "live", "settled"] if begun["move"] else ["live", "settled"]:
+        move.run(each)
+    assert answer(served)["text"] == "second"
+    is_clean(served, links(served.places)[: -len(".sock")])
+    assert entries(served) == [("deploy", "one", "good"), ("deploy", "two", "good")]
+
+
+def _reboot(host: Host) -> None:
+    """supervisord starts anew, what is in /run is gone, and tmpfiles.d makes the link again."""
+    host.daemon.kill()
+    for path in host.places.run.iterdir():
+        path.unlink()
+    for line in host.places.tmpfiles.read_text().splitlines():
+        if line.startswith("L "):
+            _kind, path, *_dashes, target = line.split()
+            Path(path).symlink_to(target)
+    host.daemon.start()
+    slot = links(host.places)[: -len(".sock")]
+    wait_for(lambda: host.daemon.states().get(f"shop_{slot}") == "RUNNING", "the live slot is back")
+    wait_for(lambda: probe.ask(str(host.places.live_link), "/", "x", 1).status == 200, "an answer")
+
+
+def test_a_run_cut_off_between_the_flip_and_its_confirmation_boots_into_the_old(served: Host) -> None:
+    served.release("two")
+    move = served.move(served.wanted("two", text="second"), "killed")
+    go(move, "prepared")
+    move._point_to("green")
+    assert answer(served)["text"] == "second"
+    _reboot(served)
+    assert answer(served)["text"] == "first"
+    other = served.move(served.wanted("two", text="second"), "other")
+    assert other.run("begun", dead_run="killed")["move"]
+    for stage in ["staged", "prepared", "live", "settled"]:
+        other.run(stage)
+    is_clean(served, "green")
+
+
+def test_another_version_can_follow_a_run_that_was_cut_off(served: Host) -> None:
+    served.release("two")
+    served.deploy("two", "killed", upto="live", text="second")
+    served.release("three")
+    move = served.move(served.wanted("three", text="third"), "other")
+    move.run("begun", dead_run="killed")
+    for stage in ["staged", "prepared", "live", "settled"]:
+        move.run(stage)
+    assert answer(served)["text"] == "third"
+    is_clean(served, "blue")
+
+
+def test_supervisord_killed_between_the_stages(served: Host) -> None:
+    served.release("two")
+    move = served.move(served.wanted("two", text="second"))
+    go(move, "prepared")
+    served.daemon.kill()
+    served.daemon.start()
+    wait_for(lambda: set(served.daemon.states().values()) == {"RUNNING"}, "both slots run again")
+    wait_for(lambda: probe.ask(str(served.places.socket("green")), "/", "x", 1).status == 200, "an answer")
+    move.run("live")
+    move.run("settled")
+    assert answer(served)["text"] == "second"
+    is_clean(served, "green")
+
+
+def test_the_live_slot_killed_during_a_deploy(served: Host) -> None:
+    served.release("two")
+    move = served.move(served.wanted("two", text="second"))
+    go(move, "prepared")
+    os.kill(served.daemon.pids()["shop_blue"], signal.SIGKILL)
+    move.run("live")
+    move.run("settled")
+    is_clean(served, "green")
+
+
+def test_an_abandoned_run_goes_back(served: Host) -> None:
+    pid = answer(served)["pid"]
+    served.release("two")
+    for stage in ("staged", "prepared", "live"):
+        move = served.move(served.wanted("two", text="second"))
+        go(move, stage)
+        assert move.run("abandoned", reason="a tasks file failed")["changed"]
+        assert answer(served)["pid"] == pid
+        is_clean(served, "blue")
+        assert entries(served)[-1] == ("deploy", "two", "bad")
+        assert move.run("abandoned")["changed"] is False
+
+
+# Commands and what is shared
+
+
+def test_commands_run_in_the_slot_and_their_failure_stops_the_deploy(served: Host) -> None:
+    served.release("two")
+    mark = served.root / "mark"
+    wanted = served.wanted("two", text="second")
+    command = Command("migrate", ["/bin/sh", "-c", f'echo "$RELEASE" > {mark}'])
+    go(served.move(wanted, commands=[command]), "staged")
+    assert mark.read_text().strip() == str(served.places.release("two"))
+    served.move(wanted).run("abandoned")
+    for stage in ("staged", "prepared", "live"):
+        move = served.move(wanted)
+        go(
+            move, {"staged": "begun", "prepared": "staged", "live": "prepared"}[stage]
+        ) if stage != "staged" else move.run("begun")
+        move.options = replace(move.options, commands=[Command("hook", ["/bin/sh", "-c", "echo no luck; exit 4"])])
+        with pytest.raises(SlotError, match=r"hook .* ended with status 4[\s\S]*no luck"):
+            move.run(stage)
+        assert answer(served)["text"] == "first"
+        is_clean(served, "blue")
+
+
+def test_shared_directories_and_files(served: Host) -> None:
+    name = served.release("two")
+    source = served.places.release(name) / "app"
+    (source / "uploads").mkdir()
+    shared = served.places.app / "shared"
+    options = {"shared_directories": ["uploads", "var/cache"], "shared_files": ["local.ini"]}
+    with pytest.raises(SlotError, match=r"there is no .*/shared/local.ini"):
+        served.deploy("two", text="second", **options)
+    (shared / "local.ini").write_text("x")
+    served.deploy("two", text="second", **options)
+    for each in ("uploads", "var/cache", "local.ini"):
+        assert os.readlink(source / each) == str(shared / each)
+
+
+# Rollback and restart
+
+
+def test_rollback_and_restart(served: Host) -> None:
+    for number, name in enumerate(["two", "three"]):
+        served.release(name)
+        served.deploy(name, text=name, build=f"build {number}")
+    with pytest.raises(SlotError):
+        served.deploy(served.release("bad"), crash="x")
+    nothing = served.wanted("", text="now", build="newest")
+    assert go(served.move(nothing, action="rollback"))["release"] == "two"
+    assert answer(served)["text"] == "now"
+    last = ledger.read(served.places.ledger)[-1]
+    assert (last.action, last.release, last.revision, last.result) == ("rollback", "two", "two" * 3, "good")
+    pid = answer(served)["pid"]
+    assert go(served.move(nothing, action="restart"))["release"] == "two"
+    assert answer(served)["pid"] != pid
+    assert entries(served)[-1] == ("restart", "two", "good")
+    # A deploy of the same thing finds it as it left it.
+    assert served.deploy("two", text="now", build="build 0")["changed"] is False
+    # The last one before two that is still there is three.
+    assert go(served.move(nothing, action="rollback"))["release"] == "three"
+    assert go(served.move(nothing, action="rollback", to="one", force=True))["release"] == "one"
+
+
+def test_rollback_to_what_is_not_there(served: Host) -> None:
+    with pytest.raises(LedgerError, match="there is no release nine"):
+        go(served.move(served.wanted(""), action="rollback", to="nine"))
+    with pytest.raises(LedgerError, match="no good release before one"):
+        go(served.move(served.wanted(""), action="rollback"))
+
+
+def test_restart_of_nothing(host: Host) -> None:
+    with pytest.raises(SlotError, match="no live release"):
+        go(host.move(host.wanted(""), action="restart"))
+
+
+# From an app without slots
+
+
+def test_the_program_without_slots_goes(host: Host) -> None:
+    (host.places.programs / "shop.ini").write_text("[program:shop]\ncommand=/bin/sleep 1000\nstartsecs=0\n")
+    host.daemon.call("reloadConfig")
+    host.daemon.call("addProcessGroup", "shop")
+    host.places.etc.mkdir()
+    (host.places.etc / "run").write_text("x")
+    host.release("one")
+    host.deploy("one", text="first")
+    is_clean(host, "blue")
+
+
+# Locks
+
+
+def test_a_lock_is_the_runs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (locks.Lock(tmp_path / "lock", locks.Owner(run, run)) for run in ("a", "b"))
+    with pytest.raises(LostLock):
+        first.resume()
+    first.take()
+    first.take()
+    assert first.resume().owner.run == "a"
+    with pytest.raises(Locked):
+        second.take()
+    with pytest.raises(Locked):
+        second.resume()
+    second.take(dead_run="a")
+    assert second.is_mine() and not first.is_mine()
+    # Nobody renewed it for long, or the host was restarted.
+    monkeypatch.setattr(locks, "STALE_SECONDS", -1)
+    first.take()
+    monkeypatch.setattr(locks, "STALE_SECONDS", 100)
+    with pytest.raises(Locked):
+        second.take()
+    monkeypatch.setattr(locks, "boot_id", lambda: "another")
+    second.take()
+
+
+def test_one_call_at_a_time(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with locks.exclusive(lock), pytest.raises(Locked, match="still at work"), locks.exclusive(lock):
+        pass
+    with locks.exclusive(tmp_path / "lock"):
+        pass
+
+
+# The ledger
+
+
+def entry(release: str, result: str = "good", irreversible: bool = False) -> ledger.Entry:
+    return ledger.Entry("t", "me", "deploy", release, release, release, "blue", result, irreversible=irreversible)
+
+
+def test_a_torn_line_of_the_ledger_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledger.append(path, entry("a"))
+    with path.open("a") as stream:
+        stream.write('{"time": "t", "rel')
+    ledger.append(path, entry("b"))
+    assert [each.release for each in ledger.read(path)] == ["a", "b"]
+
+
+def test_an_irreversible_migration_blocks_a_rollback_past_it() -> None:
+    past = [entry("a"), entry("b", irreversible=True), entry("c")]
+    there = ["a", "b", "c"]
+    assert ledger.rollback_target(past, "c", there, "", False) == "b"
+    with pytest.raises(LedgerError, match="migration of release b"):
+        ledger.rollback_target(past, "b", there, "a", False)
+    assert ledger.rollback_target(past, "b", there, "a", True) == "a"
+
+
+def test_a_failed_release_is_no_target() -> None:
+    past = [entry("a"), entry("b", "bad"), entry("c")]
+    assert ledger.rollback_target(past, "c", ["a", "b", "c"], "", False) == "a"
+    with pytest.raises(LedgerError, match="never went live"):
+        ledger.rollback_target(past, "c", ["a", "b", "c"], "b", False)
+    # A whole revision names its release.
+    assert ledger.rollback_target([entry("0123456789ab"), entry("c")], "c", ["0123456789ab"], "0123456789abcdef", False)
+
+
+@pytest.mark.parametrize(
+    ("keep", "gone"),
+    [(5, []), (4, ["bad"]), (3, ["bad", "a"]), (2, ["bad", "a", "b"]), (1, ["bad", "a", "b"])],
+)
+def test_failed_releases_go_first(keep: int, gone: list[str]) -> None:
+    past = [entry("a"), entry("b"), entry("c"), entry("bad", "bad"), entry("d")]
+    assert sorted(ledger.to_remove(past, ["a", "b", "bad", "c", "d"], "d", keep)) == sorted(gone)
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        yield path, server
+
+
+def test_connections_are_counted_before_they_are_accepted(listening) -> None:
+    path, server = listening
+    assert probe.connections(path) == 0
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    for client in clients:
+        client.connect(path)
+    accepted = server.accept()[0]
+    assert probe.connections(path) == 3
+    accepted.close()
+    assert probe.connections(path) == 2
+    assert probe.listener(path) == os.getpid()
+    assert probe.servers(path, os.getpid()) == {os.getpid()}
