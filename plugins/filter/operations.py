@@ -16,4 +16,7 @@ class FilterModule:
             "app_programs": _operations.app_programs,
             "app_secrets": _operations.app_secrets,
             "log_report": _operations.log_report,
+            "slot_programs": _operations.slot_programs,
+            "slotted_apps": _operations.slotted_apps,
+            "unslotted_programs": _operations.unslotted_programs,
         }

@@ -86,6 +86,7 @@ def _look(
         [rpc.Call(method) for method in ("getSupervisorVersion", "getState", "getPID")]
     )
     known = status.all_processes(supervisor)
+    wanted = status.choose(wanted, known)
     shown = status.those_named(known, wanted) if wanted else list(known.values())
     past = evidence.read_histories(supervisor, known)
     health = _health_of(shown, checks)

@@ -20,10 +20,11 @@ CHANNELS = ("stdout", "stderr")
 def run(connection: rpc.Connection, names: Sequence[str], check_mode: bool) -> dict[str, Any]:
     """The module's result."""
     rpc.require_not_negative(connect_timeout=connection.connect_timeout)
-    wanted = status.parse_names(names)
+    asked = status.parse_names(names)
     supervisor = rpc.connect(connection)
     try:
         known = status.all_processes(supervisor)
+        wanted = status.choose(asked, known)
         unknown = status.those_missing(known, wanted)
         if unknown:
             raise rpc.SupervisorError(

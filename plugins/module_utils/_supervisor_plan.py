@@ -146,9 +146,11 @@ def _loaded_without_processes(supervisor: rpc.Supervisor, groups: Sequence[str])
     return [group for group, answer in zip(groups, answers) if answer == []]
 
 
-def make_plan(snapshot: Snapshot, state: str, names: Sequence[Name], prune: bool = False) -> Plan:
-    """With prune, groups that are in no file any more are unloaded as well."""
-    plan = Plan(state, *_select(snapshot, names))
+def make_plan(
+    snapshot: Snapshot, state: str, names: Sequence[Name], prune: bool = False, exclude: Sequence[str] = ()
+) -> Plan:
+    """With prune, groups that are in no file any more are unloaded as well; all leaves the groups in exclude alone."""
+    plan = Plan(state, *_select(snapshot, names, exclude))
     if prune:
         plan.groups = [group for group in plan.groups if group not in snapshot.removed]
         for group in sorted(snapshot.removed):
@@ -170,11 +172,11 @@ def make_plan(snapshot: Snapshot, state: str, names: Sequence[Name], prune: bool
     return plan
 
 
-def _select(snapshot: Snapshot, names: Sequence[Name]) -> tuple[list[str], list[Name]]:
+def _select(snapshot: Snapshot, names: Sequence[Name], exclude: Sequence[str]) -> tuple[list[str], list[Name]]:
     singles = {name for name in names if name.process is not None}
     groups = {name.group for name in names if name.process is None}
     if status.ALL in names and status.ALL.group not in snapshot.all_groups:
-        groups = snapshot.all_groups
+        groups = snapshot.all_groups - set(exclude)
     for group in {name.group for name in singles}:
         members = {process.name for process in snapshot.loaded(group)}
         members.update(settings.name for settings in snapshot.configured(group))

@@ -45,6 +45,7 @@ LONGEST_PAUSE = 0.3
 @dataclass(frozen=True)
 class Request:
     names: Sequence[str]
+    exclude: Sequence[str] = ()
     state: str = "started"
     signal: str | None = None
     timeout: float = 300
@@ -76,8 +77,9 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         return _without_supervisord(request.state, names, error)
     try:
         reread = request.load and request.state in planning.LOADING_STATES
+        names = status.choose(names, status.all_processes(supervisor))
         snapshot = planning.take_snapshot(supervisor, names, reread)
-        plan = planning.make_plan(snapshot, request.state, names, request.prune)
+        plan = planning.make_plan(snapshot, request.state, names, request.prune, request.exclude)
         if plan.errors:
             raise SupervisorError("Nothing was changed. " + " ".join(plan.errors))
         done, processes = plan.actions, snapshot.processes

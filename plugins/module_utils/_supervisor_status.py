@@ -72,6 +72,17 @@ def parse_names(texts: Iterable[str]) -> list[Name]:
     return list(dict.fromkeys(parse_name(text) for text in texts))
 
 
+def choose(names: Sequence[Name], processes: Iterable[Name]) -> list[Name]:
+    """Names with each one|other replaced by those of them that are loaded, or by all where none is."""
+    loaded = {process.group for process in processes}
+    chosen: list[Name] = []
+    for name in names:
+        groups = name.group.split("|")
+        present = [group for group in groups if group in loaded]
+        chosen += [Name(group, name.process) for group in present or groups]
+    return list(dict.fromkeys(chosen))
+
+
 @dataclass(frozen=True)
 class Process:
     name: Name
@@ -273,6 +284,7 @@ def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int, rer
     methods = ("getSupervisorVersion", "getState", "getPID", "getIdentification")
     version, state, pid, identification = supervisor.multicall([rpc.Call(method) for method in methods])
     known = all_processes(supervisor)
+    wanted = choose(wanted, known)
     shown = those_named(known, wanted) if wanted else list(known.values())
     results = [process.as_result() for process in shown]
     if log_lines:

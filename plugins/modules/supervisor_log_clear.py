@@ -34,7 +34,7 @@ attributes:
     support: full
 options:
   names:
-    description: Groups as V(group), processes as V(group:process), or V(all).
+    description: Groups as V(group), processes as V(group:process), V(all), or V(one|other) for those that are loaded.
     type: list
     elements: str
     required: true

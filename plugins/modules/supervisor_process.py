@@ -54,10 +54,16 @@ options:
     description:
       - The groups and processes. A program that is in no C([group]) is a group of its own with the program's name.
       - V(group) or V(group:*) means all processes of the group, V(group:process) one of them, V(all) all groups.
+      - V(one|other) means those of the groups that are loaded, or all of them where none is.
       - Naming all processes of a group one by one is naming the group.
     type: list
     elements: str
     required: true
+  exclude:
+    description: Groups that V(all) leaves alone.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(started) loads what is new or changed, and starts what does not run.
@@ -334,6 +340,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_OPTIONS,
             "names": {"type": "list", "elements": "str", "required": True},
+            "exclude": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": list(STATES), "default": "started"},
             "signal": {"type": "str"},
             "load": {"type": "bool", "default": True},

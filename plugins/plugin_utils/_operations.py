@@ -8,10 +8,43 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
+
 
 def app_programs(app: str, apps: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The names for supervisord of what a user calls by one or several names: apps, groups, group:process or all."""
+    """The names for supervisord of what a user calls by one or several names: apps, groups, group:process or all.
+
+    Of an app with slots, whichever of them is loaded.
+    """
+    slotted = {name: "|".join(programs) for name, programs in _slots_of(apps).items()}
+    return [slotted.get(name, name) for name in _names(app)]
+
+
+def slot_programs(apps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All programs that slots of apps may have."""
+    return [program for programs in _slots_of(apps).values() for program in programs]
+
+
+def slotted_apps(apps: Iterable[Mapping[str, Any]], app: str) -> list[Mapping[str, Any]]:
+    """The apps with slots among those that a user names."""
+    names = _names(app)
+    return [entry for entry in apps if entry.get("server_names") and ("all" in names or entry.get("name") in names)]
+
+
+def unslotted_programs(app: str, apps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names for supervisord of what a user names, without the apps that have slots."""
+    slotted = _slots_of(apps)
+    return [name for name in _names(app) if name not in slotted]
+
+
+def _names(app: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in str(app).split(",") if name.strip()))
+
+
+def _slots_of(apps: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    return {
+        str(app.get("name")): [f"{app.get('name')}_{slot}" for slot in SLOTS] for app in apps if app.get("server_names")
+    }
 
 
 def app_secrets(apps: Iterable[Mapping[str, Any]]) -> list[str]:

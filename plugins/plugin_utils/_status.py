@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import in_words
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
 
 HEADER = ("host", "app", "process", "state", "since (UTC)", "pid", "memory", "restarts", "health")
 MIB = 1024 * 1024
@@ -22,9 +23,18 @@ def health_checks(apps: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]
     for app in apps:
         settings = {**defaults, **app}
         if settings["health_path"]:
-            address = _serving.probe_address(str(settings["bind"]), str(settings["health_path"]))
-            checks.append({"name": str(settings["name"]), "status": int(settings["health_status"]), **address})
+            for program, bind in _programs(settings):
+                address = _serving.probe_address(bind, str(settings["health_path"]))
+                checks.append({"name": program, "status": int(settings["health_status"]), **address})
     return checks
+
+
+def _programs(app: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The programs that an app may have, and where each listens."""
+    name = str(app["name"])
+    if not app.get("server_names"):
+        return [(name, str(app["bind"]))]
+    return [(f"{name}_{slot}", f"unix:/run/fastapi/{name}/{slot}.sock") for slot in SLOTS]
 
 
 def status_table(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:

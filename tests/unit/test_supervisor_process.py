@@ -762,3 +762,22 @@ def test_where_supervisord_need_not_run(own_daemon: Daemon) -> None:
         result = own_daemon.run("web", check=check, require_running=False)
         assert not result["changed"]
         assert "supervisord is not running" in result["skipped_reason"]
+
+
+def test_one_or_the_other(daemon: Daemon) -> None:
+    daemon.program("a_blue", autostart="false")
+    daemon.program("b_blue")
+    daemon.program("b_green")
+    daemon.start()
+    assert changes(daemon.twice("a_blue|a_green", load=False)) == {"started": ["a_blue"]}
+    assert changes(daemon.run("b_blue|b_green", state="stopped")) == {"stopped": ["b_blue", "b_green"]}
+    assert "no such program or group: c_blue" in str(failure(daemon, "c_blue|c_green"))
+
+
+def test_all_but_some(daemon: Daemon) -> None:
+    for name in ("a", "b", "c"):
+        daemon.program(name)
+    daemon.start()
+    before = daemon.pids()
+    assert daemon.run("all", state="restarted", exclude=["b", "nowhere"])["restarted"] == ["a", "c"]
+    assert daemon.pids()["b"] == before["b"]

@@ -1,0 +1,56 @@
+"""What the playbooks of operations make of an app's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _operations
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._status import health_checks
+
+APPS: list[dict[str, Any]] = [
+    {"name": "orders", "server_names": ["orders.example.com"], "secrets": {"KEY": "s3cr3t", "NONE": ""}},
+    {"name": "shop"},
+]
+
+
+def test_programs() -> None:
+    assert _operations.app_programs("orders, shop,jobs:w_00,shop", APPS) == [
+        "orders_blue|orders_green",
+        "shop",
+        "jobs:w_00",
+    ]
+    assert _operations.app_programs("all", APPS) == ["all"]
+    assert _operations.slot_programs(APPS) == ["orders_blue", "orders_green"]
+
+
+def test_a_restart_moves_slots_and_restarts_the_rest() -> None:
+    for name, slotted, rest in (("orders", [0], []), ("shop", [], ["shop"]), ("all", [0], ["all"])):
+        assert _operations.slotted_apps(APPS, name) == [APPS[index] for index in slotted]
+        assert _operations.unslotted_programs(name, APPS) == rest
+
+
+def test_secrets() -> None:
+    assert _operations.app_secrets(APPS) == ["s3cr3t"]
+
+
+def test_health_of_slots() -> None:
+    defaults = {"bind": "127.0.0.1:8000", "health_path": "/health", "health_status": 200}
+    checks = health_checks(APPS, defaults)
+    assert [(check["name"], check["unix_socket"]) for check in checks] == [
+        ("orders_blue", "/run/fastapi/orders/blue.sock"),
+        ("orders_green", "/run/fastapi/orders/green.sock"),
+        ("shop", ""),
+    ]
+
+
+def test_logs() -> None:
+    logs = {"stdout": "/var/log/o.log", "stderr": None}
+    process = {"group": "jobs", "name": "w_00", "logfiles": logs, "stdout_tail": ["one", "two"], "stderr_tail": []}
+    info = {"running": True, "processes": [process], "missing": ["nowhere"]}
+    assert _operations.log_report(info) == [
+        "supervisord knows no nowhere",
+        "--- jobs:w_00 stdout: /var/log/o.log",
+        "one",
+        "two",
+    ]
+    assert _operations.log_report({"running": False, "reason": "there is no socket"}) == ["there is no socket"]
