@@ -58,17 +58,17 @@ def test_it_listens_on_loopback_alone(host) -> None:
     assert [row for row in rows if row.endswith(":9001")] == ["127.0.0.1:9001"]
 
 
-@pytest.mark.parametrize("login", [None, {**LOGIN, "password": "guess"}], ids=["no login", "wrong password"])
-def test_a_wrong_password_is_refused(host, browser, tunnel, login) -> None:
-    context = browser.new_context(http_credentials=login)
-    page = context.new_page()
+def test_a_wrong_password_is_refused(host, browser, tunnel) -> None:
+    nobody = browser.new_context()
+    assert nobody.new_page().goto(tunnel).status == 401
+    nobody.close()
+    # Chromium takes a refused password for a failure of its own.
+    guesser = browser.new_context(http_credentials={**LOGIN, "password": "guess"})
     with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
-        page.goto(tunnel)
-    assert "bystander" not in page.content()
-    context.close()
-    user = [f"--user {login['username']}:{login['password']}"] if login else []
-    asked = " ".join(["curl --silent --output /dev/null --write-out '%{http_code}'", *user, "http://127.0.0.1:9001/"])
-    assert host.check_output(asked) == "401"
+        guesser.new_page().goto(tunnel)
+    guesser.close()
+    asked = "curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:9001/"
+    assert host.check_output(asked) == host.check_output(f"{asked} --user ops:guess") == "401"
 
 
 def test_the_page_shows_and_restarts(host, browser, tunnel, wait_for) -> None:
