@@ -148,6 +148,8 @@ def test_systemd_quote() -> None:
         ([{"graceful_timeout": 300}], 340),
         ([{"graceful_timeout": 300, "supervisor": {"stopwaitsecs": 400}}], 430),
         (["no mapping"], 90),
+        # Both slots run during a deploy.
+        ([{"graceful_timeout": 60, "server_names": ["x"]}], 170),
     ],
 )
 def test_stop_budget(apps, seconds) -> None:
