@@ -124,6 +124,21 @@ def test_only_the_live_slot_starts_at_boot(hosts, wait_for) -> None:
         assert ask(host)["version"] == "4.0.0"
 
 
+def test_operations_find_the_live_slot(hosts, run) -> None:
+    before = [is_clean(host) for host in hosts]
+    run("asgiops.fastapi_host.stop")
+    for host, slot in zip(hosts, before, strict=True):
+        assert f"orders_{slot}" in host.run("supervisorctl status | grep STOPPED").stdout
+    run("asgiops.fastapi_host.start")
+    for host, slot in zip(hosts, before, strict=True):
+        assert is_clean(host) == slot
+    assert "Application startup complete" in run("asgiops.fastapi_host.logs")
+    said = run("asgiops.fastapi_host.status")
+    for slot in before:
+        assert f"orders_{slot}" in said
+    assert said.count("200 in ") == len(hosts), said
+
+
 def test_drift_on_the_host_is_a_deploy(hosts, run, source) -> None:
     for host in hosts:
         slot = is_clean(host)
@@ -163,7 +178,7 @@ def test_no_request_fails(hosts, run, source, load) -> None:
     time.sleep(CALM)
     for rows in marks.values():
         rows.append((time.time(), "busy"))
-    restart = str(SCENARIO / "restart.yml")
+    restart = "asgiops.fastapi_host.restart"
     moves = [(DEPLOY, source(f"5.{number}.0")) for number in range(10)]
     moves[3:3] = [(ROLLBACK, {}), (restart, source("5.1.0"))]
     moves[7:7] = [(ROLLBACK, {}), (restart, source("5.2.0")), (DEPLOY, {**source("5.4.0"), "app_greeting": "Good day"})]
