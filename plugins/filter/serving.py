@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _serving, _supervisor_config
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _apps,
+    _server_options,
+    _serving,
+    _supervisor_config,
+)
 
 
 def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,6 +32,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "app_problems": _filter(_apps.app_problems),
+            "gunicorn_settings": _filter(_server_options.gunicorn_settings),
             "probe_address": _filter(_serving.probe_address),
             "python_literal": _filter(_serving.python_literal),
             "shell_environment": _filter(_serving.shell_environment),
@@ -39,5 +45,6 @@ class FilterModule:
             "supervisor_secrets": _filter(_supervisor_config.supervisor_secrets),
             "supervisor_sections": _filter(_supervisor_config.supervisor_sections),
             "systemd_quote": _filter(_serving.systemd_quote),
+            "uvicorn_settings": _filter(_server_options.uvicorn_settings),
             "worker_plan": _filter(_serving.worker_plan),
         }

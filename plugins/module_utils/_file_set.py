@@ -190,8 +190,8 @@ def stage(items: list[Item], folder: str) -> None:
         _write_new(place, item, owner_of(item))
 
 
-def run_check(check: Check, folder: str) -> None:
-    """Runs one check against the staged candidates; raises with the end of its output when it fails."""
+def run_check(check: Check, folder: str) -> list[str]:
+    """Runs one check against the staged candidates and tells what it said; raises with the end of it when it fails."""
     argv = [argument.replace(STAGE_TOKEN, folder) for argument in check.argv]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
     become: dict[str, object] = {}
@@ -229,6 +229,8 @@ def run_check(check: Check, folder: str) -> None:
         raise FileSetError(_failure(f"the check did not end within {check.timeout} s", output)) from None
     if process.returncode != 0:
         raise FileSetError(_failure(f"the check ended with status {process.returncode}", output))
+    said: bytes = output
+    return said.decode("utf-8", "replace").splitlines()
 
 
 def _failure(what: str, output: bytes) -> str:
@@ -327,12 +329,13 @@ def _write_new(path: str, item: Item, owner: Owner) -> None:
 
 def check_candidates(
     items: list[Item], checks: list[Check], parent: str, label: Callable[[str], None] = lambda path: None
-) -> None:
-    """Stages all items in a folder of its own, runs the checks and removes the folder.
+) -> list[str]:
+    """Stages all items in a folder of its own, runs the checks and removes the folder; tells what the checks said.
 
     Directories that are missing are made first, since a check may need them, and go again when it fails.
     """
     made: list[str] = []
+    said: list[str] = []
     folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
     try:
         for item in items:
@@ -343,10 +346,11 @@ def check_candidates(
         os.chmod(folder, 0o711)
         stage(items, folder)
         for check in checks:
-            run_check(check, folder)
+            said += run_check(check, folder)
     except BaseException:
         for path in reversed(made):
             os.rmdir(path)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return said

@@ -156,6 +156,12 @@ differences:
   type: list
   elements: str
   sample: ["/etc/orders/orders.toml: content"]
+said:
+  description: What the checks said, line by line. Empty when none ran.
+  returned: success
+  type: list
+  elements: str
+  sample: [uses loop uvloop]
 """
 
 import os
@@ -274,13 +280,14 @@ def main() -> None:
 
     # The modes below are meant as they stand, whatever the umask of the connection.
     os.umask(0o022)
+    said: list[str] = []
     try:
         items = resolve_digest(_items(module.params), machine_key())
         differences = [difference for difference in map(compare, items) if difference]
         if differences and not module.check_mode:
             checks = [Check(**check) for check in module.params["checks"]]
             if checks:
-                check_candidates(items, checks, STAGE_PARENT, label)
+                said = check_candidates(items, checks, STAGE_PARENT, label)
             apply(differences, label)
     except FileSetError as error:
         module.fail_json(msg=str(error))
@@ -290,6 +297,7 @@ def main() -> None:
         changed=bool(differences),
         differences=[f"{found.item.path}: {', '.join(found.reasons)}" for found in differences],
         diff=[_shown(difference) for difference in differences],
+        said=said,
     )
 
 

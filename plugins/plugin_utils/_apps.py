@@ -5,24 +5,26 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _server_options,
+    _serving,
+    _spec,
+    _supervisor_config,
+)
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 # An app is described by what these roles take, without their prefixes.
 APP_ROLES = ("release", "gunicorn_uvicorn")
 
 APP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 SOURCES = ("path", "archive", "repo")
+# By number as well, as supervisor takes them.
+STOP_SIGNALS = ("TERM", "INT", "QUIT", "15", "2", "3")
 # An app named so would get an account that is the system's.
 SYSTEM_ACCOUNTS = frozenset(
     {
@@ -50,10 +52,16 @@ SYSTEM_ACCOUNTS = frozenset(
         "tss",
     }
 )
-# Keys of the app itself, which its server's own options must not contradict.
-OWN_KEYS = {
-    "gunicorn": ("bind", "graceful_timeout", "worker_class", "workers"),
-    "uvicorn": ("app", "fd", "host", "port", "timeout_graceful_shutdown", "uds", "workers"),
+# What the role settles for an app's program.
+PROGRAM_INSTEAD = {
+    "command": "the app's own server",
+    "environment": "the app's own environment",
+    "name": "the app's own name",
+    "numprocs": "the app's own workers",
+    "numprocs_start": "the app's own workers",
+    "process_name": "the app's own name",
+    "secrets": "the app's own secrets",
+    "user": "the app's own user",
 }
 
 
@@ -62,22 +70,12 @@ def app_spec() -> dict[str, Any]:
     """The options of one app, as Ansible's validator takes them."""
     options: dict[str, Any] = {}
     for role in APP_ROLES:
-        specs = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
-        for name, option in specs["argument_specs"]["main"]["options"].items():
+        for name, option in _spec.role_options(role).items():
             key = name[len(role) + 1 :]
             if key != "settings":
-                options[key] = _without_defaults(option)
+                options[key] = {**option, "required": False}
+    options["supervisor"]["options"] = _supervisor_config.program_options()
     return options
-
-
-def _without_defaults(option: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in option.items() if key not in ("default", "description", "required")}
-    if "options" in kept:
-        kept["options"] = {
-            name: {**_without_defaults(inner), "required": inner.get("required", False)}
-            for name, inner in kept["options"].items()
-        }
-    return kept
 
 
 def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source")) -> list[str]:
@@ -99,35 +97,22 @@ def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source"))
     return problems
 
 
+def app_warnings(apps: Any) -> list[str]:
+    """All that a list of apps asks for and that does nothing, a sentence each."""
+    whole = [app for app in apps if isinstance(app, Mapping)] if isinstance(apps, (list, tuple)) else []
+    return [f"app {app.get('name')}: {warning}" for app in whole for warning in _server_options.warnings(app)]
+
+
 def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[str]:
-    spec = app_spec()
-    yield from _unknown(app, spec, "")
     for key in required:
         if app.get(key) in (None, "", {}):
             yield f"{key} is missing"
-    known = {key: value for key, value in app.items() if key in spec and value is not None}
-    yield from ArgumentSpecValidator(spec).validate(_known_only(known, spec)).error_messages
+    given = {key: value for key, value in app.items() if key not in required or value not in (None, "", {})}
+    for key, instead in {**_server_options.INSTEAD, "supervisor": PROGRAM_INSTEAD}.items():
+        if isinstance(given.get(key), Mapping):
+            given[key] = {name: value for name, value in given[key].items() if name not in instead}
+    yield from _spec.problems(given, app_spec(), ranges=_server_options.RANGES)
     yield from _illegal_values(app)
-
-
-def _unknown(given: Mapping[str, Any], spec: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key, value in given.items():
-        if key not in spec:
-            near = difflib.get_close_matches(str(key), list(spec), n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(sorted(spec))}"
-            yield f"unknown variable {prefix}{key}; {hint}"
-        elif isinstance(value, Mapping) and "options" in spec[key]:
-            yield from _unknown(value, spec[key]["options"], f"{prefix}{key}.")
-
-
-def _known_only(given: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Unknown keys are reported by name above; the validator shall look at the rest."""
-    kept = {}
-    for key, value in given.items():
-        if key in spec:
-            inner = spec[key].get("options")
-            kept[key] = _known_only(value, inner) if inner and isinstance(value, Mapping) else value
-    return kept
 
 
 def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
@@ -161,13 +146,24 @@ def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:
     both = set(app.get("environment") or {}) & set(app.get("secrets") or {})
     if both:
         yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
-    for server, own in OWN_KEYS.items():
-        for key in own:
-            if isinstance(app.get(server), Mapping) and key in app[server]:
-                instead = "bind" if key in ("fd", "host", "port", "uds") else key
-                instead = "graceful_timeout" if key == "timeout_graceful_shutdown" else instead
-                yield f"{server}.{key}: set the app's own {instead} instead"
+    yield from _server_options.problems(app)
+    if isinstance(app.get("supervisor"), Mapping):
+        yield from _program_problems(app["supervisor"])
     yield from _broken_timeouts(app)
+
+
+def _program_problems(program: Mapping[str, Any]) -> Iterator[str]:
+    for name, instead in PROGRAM_INSTEAD.items():
+        if name in program:
+            yield f"supervisor.{name} is not for here: set {instead} instead"
+    rest = {name: value for name, value in program.items() if name not in PROGRAM_INSTEAD}
+    yield from (f"supervisor.{problem}" for problem in _supervisor_config.program_problems(rest))
+    stop = str(program.get("stopsignal", "TERM")).upper().removeprefix("SIG")
+    if stop not in STOP_SIGNALS:
+        yield (
+            f"supervisor.stopsignal is {program['stopsignal']!r}: the servers stop on {', '.join(STOP_SIGNALS)} alone,"
+            " gracefully on TERM"
+        )
 
 
 def _broken_timeouts(app: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,9 @@ SMALLEST_STOP_BUDGET = 90
 STOP_BUDGET_MARGIN = 30
 # supervisor's own default of stopwaitsecs.
 STOP_WAIT = 10
+PERCENT = re.compile("%")
+# A percent sign that begins none of supervisor's expansions, such as %(here)s and %(process_num)02d.
+LITERAL_PERCENT = re.compile(r"%(?!\([A-Za-z_]\w*\)[-#0 +]*\d*[ds])")
 
 
 class ServingError(ValueError):
@@ -104,10 +107,16 @@ def shell_environment(variables: Mapping[str, Any]) -> str:
 
 
 def supervisor_options(options: Mapping[str, Any]) -> str:
-    """Lines of a section of supervisor's configuration. A literal percent sign is doubled, as its parser wants it."""
+    """Lines of a section of supervisor's configuration.
+
+    A literal percent sign is doubled, as its parser wants it. Its own expansions are left to it, except in an
+    environment, which is taken literally.
+    """
     lines = []
     for key, value in options.items():
+        percent = LITERAL_PERCENT
         if isinstance(value, Mapping):
+            percent = PERCENT
             rendered = ",".join(f"{name}={_supervisor_quote(text_of(name, item))}" for name, item in value.items())
         elif isinstance(value, (list, tuple)):
             rendered = ",".join(text_of(key, item) for item in value)
@@ -115,7 +124,7 @@ def supervisor_options(options: Mapping[str, Any]) -> str:
             rendered = text_of(key, value)
         if "\n" in rendered:
             raise ServingError(f"supervisor option {key}: no value may hold a line break")
-        lines.append(f"{key}={rendered.replace('%', '%%')}\n")
+        lines.append(f"{key}={percent.sub('%%', rendered)}\n")
     return "".join(lines)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _spec
 
 # The lists of the role, and the sections that their entries become.
 SECTIONS = {
@@ -36,8 +36,6 @@ OCTAL = re.compile(r"0[0-7]{2,3}")
 PROCESS_NUM = re.compile(r"%\(process_num\)[-#0 +]*\d*[ds]")
 # What begins a comment within a line (supervisor.options.UnhosedConfigParser).
 COMMENT = re.compile(r"\s[;#]")
-# A percent sign that begins none of supervisor's expansions, such as %(here)s and %(process_num)02d.
-LITERAL_PERCENT = re.compile(r"%(?!\([A-Za-z_]\w*\)[-#0 +]*\d*[ds])")
 
 
 def supervisor_sections(lists: Mapping[str, Any]) -> str:
@@ -52,10 +50,10 @@ def supervisor_sections(lists: Mapping[str, Any]) -> str:
 def _options(section: str, entry: Mapping[str, Any]) -> str:
     options = {key: value for key, value in entry.items() if key not in OWN_KEYS and value is not None}
     if section == "group":
-        return _lines(options)
+        return _serving.supervisor_options(options)
     environment = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
     options.pop("environment", None)
-    text = _lines({**_defaults(section, entry), **options})
+    text = _serving.supervisor_options({**_defaults(section, entry), **options})
     return text + (_serving.supervisor_options({"environment": environment}) if environment else "")
 
 
@@ -73,16 +71,6 @@ def _defaults(section: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     if "stderr_logfile" not in entry:
         defaults["redirect_stderr"] = True
     return {**defaults, "stdout_logfile": log}
-
-
-def _lines(options: Mapping[str, Any]) -> str:
-    """Like _serving.supervisor_options, with supervisor's own expansions left to it."""
-    lines = []
-    for key, value in options.items():
-        texts = value if isinstance(value, (list, tuple)) else [value]
-        text = ",".join(_serving.text_of(key, item) for item in texts)
-        lines.append(f"{key}={LITERAL_PERCENT.sub('%%', text)}\n")
-    return "".join(lines)
 
 
 def supervisor_groups(lists: Mapping[str, Any]) -> list[str]:
@@ -108,7 +96,7 @@ def supervisor_problems(
     for key, section in SECTIONS.items():
         for number, entry in enumerate(lists.get(key) or []):
             label = f"{prefix}{key}[{number}] {entry.get('name', '')}".rstrip()
-            checks = _group_problems(entry, lists) if section == "group" else _program_problems(section, entry)
+            checks = _group_problems(entry, lists) if section == "group" else program_problems(entry, section)
             problems += [f"{label}: {problem}" for problem in checks]
     problems += [f"{prefix}inet_http_server: {problem}" for problem in _server_problems(server)]
     return problems
@@ -145,7 +133,14 @@ def _group_problems(group: Mapping[str, Any], lists: Mapping[str, Any]) -> Itera
             yield f"programs: {', '.join(sorted(shared))} is in the group {other.get('name')} too: keep it in one"
 
 
-def _program_problems(section: str, entry: Mapping[str, Any]) -> Iterator[str]:
+def program_options() -> dict[str, Any]:
+    """The argument spec of one entry of supervisor_programs; none of the options is required."""
+    options: dict[str, Any] = _spec.role_options("supervisor")["supervisor_programs"]["options"]
+    return {name: {**option, "required": False} for name, option in options.items()}
+
+
+def program_problems(entry: Mapping[str, Any], section: str = "program") -> Iterator[str]:
+    """What cannot work in the options of one program, beyond their types."""
     yield from _pool_problems(entry)
     yield from _format_problems(entry)
     both = set(entry.get("environment") or {}) & set(entry.get("secrets") or {})
