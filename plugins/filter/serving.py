@@ -41,7 +41,6 @@ class FilterModule:
             "supervisor_groups": _filter(_supervisor_config.supervisor_groups),
             "supervisor_options": _filter(_serving.supervisor_options),
             "supervisor_password": _filter(_supervisor_config.supervisor_password),
-            "supervisor_problems": _filter(_supervisor_config.supervisor_problems),
             "supervisor_secrets": _filter(_supervisor_config.supervisor_secrets),
             "supervisor_sections": _filter(_supervisor_config.supervisor_sections),
             "systemd_quote": _filter(_serving.systemd_quote),

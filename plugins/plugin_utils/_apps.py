@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _server_options,
@@ -52,6 +52,8 @@ SYSTEM_ACCOUNTS = frozenset(
         "tss",
     }
 )
+# To bash, which is EL's sh.
+READ_ONLY = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}
 # What the role settles for an app's program.
 PROGRAM_INSTEAD = {
     "command": "the app's own server",
@@ -78,8 +80,13 @@ def app_spec() -> dict[str, Any]:
     return options
 
 
-def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source")) -> list[str]:
-    """All that is wrong with a list of apps, a sentence each; an empty list when nothing is."""
+def app_problems(
+    apps: Any, required: Iterable[str] = ("name", "app", "source"), defaults: Optional[Mapping[str, Any]] = None
+) -> list[str]:
+    """All that is wrong with a list of apps, a sentence each; an empty list when nothing is.
+
+    defaults is what an app leaves out, by the names of its keys.
+    """
     if not isinstance(apps, (list, tuple)):
         return [f"fastapi_apps is {type(apps).__name__}: it must be a list of apps"]
     problems: list[str] = []
@@ -90,20 +97,37 @@ def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source"))
             )
             continue
         label = f"app {app['name']!s}" if app.get("name") else f"fastapi_apps[{number}]"
-        problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required)))
-    whole = [app for app in apps if isinstance(app, Mapping)]
+        problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required), defaults or {}))
+    whole = settled(apps, defaults or {})
     problems.extend(_used_twice(whole, "name"))
     problems.extend(_used_twice(whole, "bind"))
     return problems
 
 
-def app_warnings(apps: Any) -> list[str]:
+def app_warnings(apps: Any, defaults: Optional[Mapping[str, Any]] = None) -> list[str]:
     """All that a list of apps asks for and that does nothing, a sentence each."""
-    whole = [app for app in apps if isinstance(app, Mapping)] if isinstance(apps, (list, tuple)) else []
+    whole = settled(apps, defaults or {})
     return [f"app {app.get('name')}: {warning}" for app in whole for warning in _server_options.warnings(app)]
 
 
-def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[str]:
+def settled(apps: Any, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The apps that are mappings, with the defaults below them as the roles combine them."""
+    whole = [app for app in apps if isinstance(app, Mapping)] if isinstance(apps, (list, tuple)) else []
+    return [_over(defaults, app) for app in whole]
+
+
+def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _over(defaults[key], given[key])
+        for key in defaults.keys() & given.keys()
+        if isinstance(defaults[key], Mapping) and isinstance(given[key], Mapping)
+    }
+    # An app that nginx serves has a socket of its own.
+    default_bind = {} if not given.get("server_names") else {"bind": given.get("bind")}
+    return {**defaults, **default_bind, **given, **both}
+
+
+def _problems_of(app: Mapping[str, Any], required: tuple[str, ...], defaults: Mapping[str, Any]) -> Iterator[str]:
     for key in required:
         if app.get(key) in (None, "", {}):
             yield f"{key} is missing"
@@ -112,7 +136,7 @@ def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[
         if isinstance(given.get(key), Mapping):
             given[key] = {name: value for name, value in given[key].items() if name not in instead}
     yield from _spec.problems(given, app_spec(), ranges=_server_options.RANGES)
-    yield from _illegal_values(app)
+    yield from _illegal_values(_over(defaults, app))
 
 
 def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
@@ -132,6 +156,9 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
             yield "source.archive is fetched from the network: source.checksum is missing (sha256:...)"
         if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
             yield "source.repo has a password in it, which would show in process lists: use source.key_file"
+    path = app.get("health_path")
+    if isinstance(path, str) and path and not re.fullmatch(r"/[^\s#]*", path):
+        yield f"health_path is {path!r}: it must be a path that begins with /, or nothing"
     yield from _illegal_server_values(app)
 
 
@@ -143,6 +170,8 @@ def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:
     for key in ("environment", "secrets"):
         if isinstance(app.get(key), Mapping):
             yield from _error_of(_serving.shell_environment, app[key])
+            for name in sorted(READ_ONLY & set(app[key])):
+                yield f"{key}.{name} can't be set: it is read-only in the shell that starts the app"
     both = set(app.get("environment") or {}) & set(app.get("secrets") or {})
     if both:
         yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
@@ -189,7 +218,7 @@ def _error_of(function: Any, *args: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _used_twice(apps: list[Mapping[str, Any]], key: str) -> Iterator[str]:
+def _used_twice(apps: Iterable[Mapping[str, Any]], key: str) -> Iterator[str]:
     users: dict[str, list[str]] = {}
     for app in apps:
         if app.get(key):

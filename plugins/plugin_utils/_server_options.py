@@ -293,8 +293,8 @@ def _gunicorn_problems(app: Mapping[str, Any], given: Mapping[str, Any]) -> Iter
     dirty = _number(given.get("dirty_graceful_timeout", 30))
     if _number(given.get("dirty_workers")) and dirty > graceful:
         yield (
-            f"gunicorn.dirty_graceful_timeout is {dirty}, graceful_timeout is {graceful}: the master would not wait that"
-            " long; it must not exceed graceful_timeout"
+            f"gunicorn.dirty_graceful_timeout is {dirty}, graceful_timeout is {graceful}: the master would not wait"
+            " that long; it must not exceed graceful_timeout"
         )
     if given.get("hooks_file") is not None:
         yield from (f"gunicorn.hooks_file {problem}" for problem in hooks_problems(str(given["hooks_file"])))
@@ -355,8 +355,8 @@ def _tls_problems(app: Mapping[str, Any]) -> Iterator[str]:
             yield f"{server}.{key} is set and {server}.{certificate} is not: set both"
         if given.get(certificate) and app.get("health_path", "/health"):
             yield (
-                f"{server}.{certificate} is set, and health_path is asked without TLS: set health_path to '', or let TLS"
-                " end at nginx"
+                f"{server}.{certificate} is set, and health_path is asked without TLS: set health_path to '', or let"
+                " TLS end at nginx"
             )
 
 
@@ -365,9 +365,8 @@ def warnings(app: Mapping[str, Any]) -> Iterator[str]:
     server, name = app.get("server", "gunicorn"), _class_of(app)
     gunicorn, uvicorn = _dictionary(app, "gunicorn"), _dictionary(app, "uvicorn")
     if server == "uvicorn":
-        for key in ("gunicorn", "worker_class"):
-            if app.get(key):
-                yield f"{key} has no effect: server is uvicorn"
+        if gunicorn:
+            yield "gunicorn has no effect: server is uvicorn"
         return
     if name in DEPRECATED_CLASSES:
         instead = name.replace("uvicorn.workers", "uvicorn_worker")

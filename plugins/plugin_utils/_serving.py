@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Union
 
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _spec
+
 # Gunicorn's design page: (2 x cores) + 1 for workers that handle one request at a time.
 SYNC_CLASSES = ("sync", "gthread")
 # What workers may take of the host's memory.
@@ -86,6 +88,7 @@ def probe_address(bind: str, path: str) -> dict[str, str]:
 
 def text_of(name: str, value: Any) -> str:
     """A scalar of YAML as the text that a user means by it."""
+    value = _spec.unvaulted(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float, str)):

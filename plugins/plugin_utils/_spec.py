@@ -75,7 +75,8 @@ def _value_problems(label: str, value: Any, option: Mapping[str, Any], ranges: R
     elif kind in ("int", "float"):
         low, high = ranges.get(INDEX.sub("", label), (0, None))
         if plain < low or (high is not None and plain > high):
-            yield f"{shown}: it must be {low} or more" if high is None else f"{shown}: it must be from {low} to {high}"
+            allowed = f"{low} or more" if high is None else f"from {low} to {high}"
+            yield f"{label} is {plain}: it must be {allowed}"
 
 
 def _choices(option: Mapping[str, Any]) -> str:
@@ -106,7 +107,14 @@ def _coerced_value(value: Any, option: Mapping[str, Any]) -> Any:
     return plain
 
 
+def unvaulted(value: Any) -> Any:
+    """Up to ansible-core 2.18 a value that was encrypted in place is no str, but decrypts itself."""
+    data = getattr(value, "data", None)
+    return data if isinstance(data, str) else value
+
+
 def _text(value: Any) -> str:
+    value = unvaulted(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
