@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Checks the variables of this collection's roles, C(fastapi_apps) included, against the roles' argument specs and
     against each other, and tells all that is wrong in one message.
-  - Types, choices, ranges, names that no role knows, ports and sockets that are used twice, and timeouts that break their
-    chain.
+  - Types, choices, ranges, names that no role knows, ports and sockets that are used twice, and timeouts that break
+    their chain.
   - What an app asks for and that does nothing is warned about.
 notes:
   - It runs on the controller alone and does not connect to the host.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _apps,
+    _server_options,
     _serving,
     _spec,
     _supervisor_config,
@@ -39,6 +40,8 @@ RANGES: dict[str, tuple[int, Optional[int]]] = {
     "supervisor_retry_longest_pause": (1, None),
     "supervisord_unit_limit_nofile": (1, 1048576),
     **{f"supervisor_{key}.exitcodes": (0, 255) for key in ("programs", "fcgi_programs", "event_listeners")},
+    # Those of an app, by the names that the roles' variables have.
+    **{f"{role}_{key}": bounds for role in _apps.APP_ROLES for key, bounds in _server_options.RANGES.items()},
 }
 ABSOLUTE = r"/\S*"
 IMPORT_STRING = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
@@ -118,7 +121,7 @@ def warnings(variables: Mapping[str, Any]) -> list[str]:
 
 
 def app_defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What the roles' variables, or else their defaults, give to an app that leaves it out, by the names of its keys."""
+    """What the roles' variables, or else their defaults, give to an app that leaves it out, by the keys of an app."""
     defaults = {}
     for role in _apps.APP_ROLES:
         for name, option in _spec.role_options(role).items():
@@ -296,7 +299,7 @@ def _unit_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
     sandbox = variables.get("supervisord_unit_sandbox")
     for name in sandbox if isinstance(sandbox, Mapping) else {}:
         if not re.fullmatch(r"[A-Z][A-Za-z]+", str(name)):
-            yield f"supervisord_unit_sandbox has {name!r}: it must be a directive of systemd.exec(5), such as PrivateTmp"
+            yield f"supervisord_unit_sandbox has {name!r}: it must be a directive of systemd.exec(5), as PrivateTmp"
     environment = variables.get("supervisord_unit_environment")
     if isinstance(environment, Mapping):
         try:

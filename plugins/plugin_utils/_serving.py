@@ -45,7 +45,7 @@ def worker_plan(
     cpus = max(1, int(cpus))
     if str(workers) not in ("auto", "classic"):
         try:
-            count = int(workers)
+            count = int(str(workers))
         except ValueError:
             count = 0
         if count < 1:
