@@ -174,7 +174,7 @@ def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{key}.{name} can't be set: it is read-only in the shell that starts the app"
     both = set(app.get("environment") or {}) & set(app.get("secrets") or {})
     if both:
-        yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
+        yield f"{', '.join(sorted(map(str, both)))} is in environment and in secrets: keep one"
     yield from _server_options.problems(app)
     if isinstance(app.get("supervisor"), Mapping):
         yield from _program_problems(app["supervisor"])

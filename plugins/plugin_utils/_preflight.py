@@ -197,7 +197,7 @@ def _environment_problems(environment: Any) -> Iterator[str]:
         return
     for name, value in environment.items():
         try:
-            _serving.shell_environment({str(name): value})
+            _serving.shell_environment({name: value})
             _serving.supervisor_options({"environment": {name: value}})
         except _serving.ServingError as error:
             yield f"supervisor_environment: {error}"

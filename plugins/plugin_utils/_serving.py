@@ -100,8 +100,10 @@ def shell_environment(variables: Mapping[str, Any]) -> str:
     """Assignments that a POSIX shell reads back exactly, whatever is in the values."""
     lines = []
     for name, value in variables.items():
+        if not isinstance(name, str):
+            raise ServingError(f"{name!r} is no name of an environment variable: YAML reads it so without quotes")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ServingError(f"{name!r} is no name of an environment variable: letters, digits and _ only")
+            raise ServingError(f"{str(name)!r} is no name of an environment variable: letters, digits and _ only")
         text = text_of(f"environment variable {name}", value)
         if "\0" in text:
             raise ServingError(f"environment variable {name}: no variable can hold a NUL character")

@@ -171,7 +171,7 @@ def program_problems(entry: Mapping[str, Any], section: str = "program") -> Iter
     environment, secrets = _mapping(entry.get("environment")), _mapping(entry.get("secrets"))
     both = set(environment) & set(secrets)
     if both:
-        yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
+        yield f"{', '.join(sorted(map(str, both)))} is in environment and in secrets: keep one"
     try:
         variables = {**environment, **secrets}
         _serving.shell_environment(variables)

@@ -45,7 +45,7 @@ PIN_FILES = (
         path="roles/gunicorn_uvicorn/vars/main/pins.yml",
         variable="__gunicorn_uvicorn_pins",
         shape="mapping",
-        packages=("gunicorn", "uvicorn", "uvicorn-worker", "gevent", "tornado"),
+        packages=("gunicorn", "uvicorn", "uvicorn-worker", "gevent", "packaging", "tornado"),
         python="3.11",
         what="The server packages that an app's own lock file may lack, with all they need; Python 3.11 and newer.",
     ),
