@@ -39,6 +39,12 @@ SIZE = re.compile(r"\d+(KB|MB|GB)?", re.IGNORECASE)
 OCTAL = re.compile(r"0[0-7]{2,3}")
 # A process's number in one of the forms of Python's % operator.
 PROCESS_NUM = re.compile(r"%\(process_num\)[-#0 +]*\d*[ds]")
+# What supervisor expands in a value.
+EXPANSION = re.compile(r"%\(([A-Za-z_]\w*)\)[-#0 +]*\d*([ds])")
+NUMBERS = ("process_num", "numprocs")
+NAMES = ("here", "program_name", "group_name", "host_node_name")
+# What ends a line for Python's text files.
+LINE_BREAK = re.compile(r"[\n\r]")
 # What begins a comment within a line (supervisor.options.UnhosedConfigParser).
 COMMENT = re.compile(r"\s[;#]")
 
@@ -215,12 +221,23 @@ def _format_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         if key in ("umask", "socket_mode") and not OCTAL.fullmatch(str(value)):
             yield f"{key} is {value!r}: it must be octal digits in quotes, such as '022'"
         if isinstance(value, str):
-            yield from (f"{key}: {problem}" for problem in _unwritable(value))
+            yield from (f"{key}: {problem}" for problem in [*_unwritable(value), *_unknown_expansions(value)])
+    if "command" in entry and not str(entry["command"] or "").strip():
+        yield "command is empty: name the program to run"
+
+
+def _unknown_expansions(text: str) -> Iterator[str]:
+    for name, kind in EXPANSION.findall(text):
+        if kind == "d" and name not in NUMBERS:
+            yield f"%({name}){kind} is no expansion that supervisor knows as a number; known are {', '.join(NUMBERS)}"
+        elif name not in (*NUMBERS, *NAMES) and not name.startswith("ENV_"):
+            known = ", ".join(f"%({known})s" for known in NAMES)
+            yield f"%({name}){kind} is no expansion of supervisor; known are {known}, %(process_num)02d and %(ENV_X)s"
 
 
 def _unwritable(text: str) -> Iterator[str]:
     """supervisor's files know no escape for either."""
-    if "\n" in text:
+    if LINE_BREAK.search(text):
         yield "no value may hold a line break"
     if COMMENT.search(text):
         yield "white space before ';' or '#' begins a comment in supervisor's configuration"

@@ -171,6 +171,20 @@ def test_no_value_shows_in_the_command(tmp_path) -> None:
     assert len(shlex.split(group.process_configs[0].command)) == 5
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(st.characters(blacklist_categories=("Cs",)), max_size=30)
+    | st.text("%(heres)d \t\"';#=[]\\\n\ra", max_size=12)
+)
+def test_a_value_is_kept_or_refused(tmp_path_factory, text: str) -> None:
+    """What the file can't hold is refused; everything else comes back as it was, but for white space at its ends."""
+    lists = {"programs": [program(command=text)]}
+    if not problems(lists):
+        (group,) = read_back(tmp_path_factory.mktemp("value"), lists).values()
+        if "%(here)s" not in text:
+            assert group.process_configs[0].command == text.strip()
+
+
 def test_an_environment_with_most_things(tmp_path) -> None:
     environment = {"A": "50% off, it's 1,2; \u00fc", "B": 'say "hi" twice', "C": "%(process_num)02d", "D": ""}
     lists = {"programs": [program(environment=environment)]}
@@ -213,6 +227,9 @@ REFUSED = [
     ({"programs": [program(stdout_logfile_maxbytes="lots")]}, "stdout_logfile_maxbytes is 'lots'"),
     ({"programs": [program(command="/bin/echo ;x")]}, "command: white space before ';' or '#'"),
     ({"programs": [program(command="/bin/echo\nuser=root")]}, "command: no value may hold a line break"),
+    ({"programs": [program(command="/bin/x %(nope)s")]}, "%(nope)s is no expansion of supervisor"),
+    ({"programs": [program(command="/bin/x %(here)d")]}, "%(here)d is no expansion that supervisor knows as a number"),
+    ({"programs": [program(command=" ")]}, "command is empty"),
     ({"programs": [program(environment={"1": "b"})]}, "'1' is no name of an environment variable"),
     ({"programs": [program(environment={"A": "b"}, secrets={"A": "c"})]}, "A is in environment and in secrets"),
     ({"groups": [{"name": "g", "programs": []}]}, "programs is empty"),
