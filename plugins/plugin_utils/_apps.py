@@ -88,12 +88,12 @@ def app_problems(
     defaults is what an app leaves out, by the names of its keys.
     """
     if not isinstance(apps, (list, tuple)):
-        return [f"fastapi_apps is {type(apps).__name__}: it must be a list of apps"]
+        return [f"fastapi_apps is {_spec.kind_of(apps)}: it must be a list of apps"]
     problems: list[str] = []
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
             problems.append(
-                f"fastapi_apps[{number}] is {type(app).__name__}: it must be a mapping with name, app, source"
+                f"fastapi_apps[{number}] is {_spec.kind_of(app)}: it must be a mapping with name, app, source"
             )
             continue
         label = f"app {app['name']!s}" if app.get("name") else f"fastapi_apps[{number}]"

@@ -66,6 +66,7 @@ PATTERNS = {
     "supervisor_umask": (r"0[0-7]{2,3}", "octal digits in quotes, such as '022'"),
     "supervisord_unit_config": (ABSOLUTE, "a full path on the host"),
     "supervisord_unit_supervisord": (ABSOLUTE, "a full path on the host"),
+    "supervisord_unit_umask": (r"0[0-7]{2,3}", "octal digits in quotes, such as '022'"),
 }
 
 

@@ -93,7 +93,7 @@ def text_of(name: str, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float, str)):
         return str(value)
-    raise ServingError(f"{name} is {type(value).__name__}: it must be text, a number or true/false")
+    raise ServingError(f"{name} is {_spec.kind_of(value)}: it must be text, a number or true/false")
 
 
 def shell_environment(variables: Mapping[str, Any]) -> str:

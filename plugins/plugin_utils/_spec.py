@@ -113,6 +113,14 @@ def unvaulted(value: Any) -> Any:
     return data if isinstance(data, str) else value
 
 
+def kind_of(value: Any) -> str:
+    """The name of a value's type, free of Ansible's own types."""
+    if value is None:
+        return "null"
+    kinds = (bool, int, float, str, list, tuple, dict)
+    return next((kind.__name__ for kind in kinds if isinstance(value, kind)), type(value).__name__)
+
+
 def _text(value: Any) -> str:
     value = unvaulted(value)
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Options arrive in the processes; variables that cannot work are refused, all at once, and change nothing on a host."""
+"""Options arrive in the processes; variables that cannot work are refused, all at once, with no change on a host."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def groups() -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
     """For each file of the corpus, variables that have many of its faults at once, and the cases that these are."""
     found = {}
     for file in sorted(CORPUS.glob("*.yml")):
+        # Without what JSON, in which the variables are handed over, can't hold.
         cases = [case for case in yaml.safe_load(file.read_text(encoding="utf-8")) if "apps" not in case]
+        cases = [case for case in cases if json.loads(json.dumps(case)) == case]
         variables: dict[str, Any] = {"fastapi_apps": []}
         used = []
         for case in cases:
@@ -104,8 +106,8 @@ def state(host: testinfra.host.Host) -> str:
     """What a change would touch: files, accounts and processes."""
     return str(
         host.check_output(
-            "find /etc /opt/fastapi /run/fastapi /var/log/fastapi -newer /etc/hostname -printf '%p %T@ %m %u\\n' 2>/dev/null"
-            " | sort | sha256sum; cat /etc/passwd | sha256sum; supervisorctl status | awk '{print $1, $2, $4}'"
+            "find /etc /opt/fastapi /run/fastapi /var/log/fastapi -newer /etc/hostname -printf '%p %T@ %m %u\\n'"
+            " 2>/dev/null | sort | sha256sum; sha256sum < /etc/passwd; supervisorctl status | awk '{print $1, $2, $4}'"
         )
     )
 
@@ -130,6 +132,6 @@ def test_refused_with_no_change(group, play, converge_playbook, host_names) -> N
     lines = failed[0]["msg"].splitlines()
     missing = [case for case in cases if not any(case["variable"] in line and case["reason"] in line for line in lines)]
     assert missing == []
-    assert len(cases) >= 5 or group == "across"
+    assert len(cases) >= 4
     assert [state(host) for host in hosts] == before
     assert "hunter2" not in done.output
