@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _nginx, _serving, _supervisor_config
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _apps,
+    _nginx,
+    _server_options,
+    _serving,
+    _supervisor_config,
+)
 
 
 def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,6 +33,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "app_problems": _filter(_apps.app_problems),
+            "gunicorn_settings": _filter(_server_options.gunicorn_settings),
             "nginx_servers": _filter(_nginx.servers),
             "nginx_tls_files": _filter(_nginx.tls_files),
             "nginx_with_defaults": _filter(_nginx.with_defaults),
@@ -38,9 +45,9 @@ class FilterModule:
             "supervisor_groups": _filter(_supervisor_config.supervisor_groups),
             "supervisor_options": _filter(_serving.supervisor_options),
             "supervisor_password": _filter(_supervisor_config.supervisor_password),
-            "supervisor_problems": _filter(_supervisor_config.supervisor_problems),
             "supervisor_secrets": _filter(_supervisor_config.supervisor_secrets),
             "supervisor_sections": _filter(_supervisor_config.supervisor_sections),
             "systemd_quote": _filter(_serving.systemd_quote),
+            "uvicorn_settings": _filter(_server_options.uvicorn_settings),
             "worker_plan": _filter(_serving.worker_plan),
         }

@@ -233,8 +233,8 @@ def _copy_owned(source: str, target: str) -> None:
     os.chown(target, found.st_uid, found.st_gid)
 
 
-def run_check(check: Check, folder: str) -> None:
-    """Runs one check against the staged candidates; raises with the end of its output when it fails.
+def run_check(check: Check, folder: str) -> list[str]:
+    """Runs one check against the staged candidates and tells what it said; raises with the end of it when it fails.
 
     The output names the candidates by the paths that they will have.
     """
@@ -275,6 +275,8 @@ def run_check(check: Check, folder: str) -> None:
         raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", output, folder)) from None
     if process.returncode != 0:
         raise FileSetError(_failure(f"{check.what} ended with status {process.returncode}", output, folder))
+    said: bytes = output
+    return said.decode("utf-8", "replace").splitlines()
 
 
 def _failure(what: str, output: bytes, folder: str) -> str:
@@ -383,12 +385,13 @@ def check_candidates(
     parent: str,
     label: Callable[[str], None] = lambda path: None,
     context: Iterable[str] = (),
-) -> None:
-    """Stages all items in a folder of its own, runs the checks and removes the folder.
+) -> list[str]:
+    """Stages all items in a folder of its own, runs the checks and removes the folder; tells what the checks said.
 
     Directories that are missing are made first, since a check may need them, and go again when it fails.
     """
     made: list[str] = []
+    said: list[str] = []
     folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
     try:
         for item in items:
@@ -402,10 +405,11 @@ def check_candidates(
         os.chmod(folder, 0o711)
         stage(items, folder)
         for check in checks:
-            run_check(check, folder)
+            said += run_check(check, folder)
     except BaseException:
         for path in reversed(made):
             os.rmdir(path)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return said

@@ -187,6 +187,12 @@ digest:
   returned: always
   type: str
   sample: 9f86d081884c7d65
+said:
+  description: What the checks said, line by line. Empty when none ran.
+  returned: success
+  type: list
+  elements: str
+  sample: [uses loop uvloop]
 """
 
 import os
@@ -309,6 +315,7 @@ def main() -> None:
 
     # The modes below are meant as they stand, whatever the umask of the connection.
     os.umask(0o022)
+    said: list[str] = []
     try:
         given, key = _items(module.params), machine_key()
         items = resolve_digest(given, key)
@@ -317,7 +324,7 @@ def main() -> None:
         if differences and not module.check_mode:
             checks = [Check(**check) for check in module.params["checks"]]
             if checks:
-                check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
+                said = check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
             apply(differences, label)
     except FileSetError as error:
         module.fail_json(msg=str(error))
@@ -328,6 +335,7 @@ def main() -> None:
         differences=[f"{found.item.path}: {', '.join(found.reasons)}" for found in differences],
         diff=[_shown(difference) for difference in differences],
         digest=set_digest(given, key),
+        said=said,
     )
 
 

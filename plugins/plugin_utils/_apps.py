@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _nginx, _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _nginx,
+    _server_options,
+    _serving,
+    _spec,
+    _supervisor_config,
+)
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 # An app is described by what these roles take, without their prefixes, and by what nginx takes of it.
 APP_ROLES = ("release", "gunicorn_uvicorn")
 
@@ -35,6 +36,8 @@ KEEPALIVES = {"gunicorn": "keepalive", "uvicorn": "timeout_keep_alive"}
 SHORTEST_KEEPALIVE = 5
 # What only an app with slots has.
 SLOTTED_KEYS = ("drain_timeout", "health_period", "hooks", "lock_timeout", "migrate", "shared", "soak")
+# By number as well, as supervisor takes them.
+STOP_SIGNALS = ("TERM", "INT", "QUIT", "15", "2", "3")
 # An app named so would get an account that is the system's.
 SYSTEM_ACCOUNTS = frozenset(
     {
@@ -62,10 +65,18 @@ SYSTEM_ACCOUNTS = frozenset(
         "tss",
     }
 )
-# Keys of the app itself, which its server's own options must not contradict.
-OWN_KEYS = {
-    "gunicorn": ("bind", "graceful_timeout", "worker_class", "workers"),
-    "uvicorn": ("app", "fd", "host", "port", "timeout_graceful_shutdown", "uds", "workers"),
+# To bash, which is EL's sh.
+READ_ONLY = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}
+# What the role settles for an app's program.
+PROGRAM_INSTEAD = {
+    "command": "the app's own server",
+    "environment": "the app's own environment",
+    "name": "the app's own name",
+    "numprocs": "the app's own workers",
+    "numprocs_start": "the app's own workers",
+    "process_name": "the app's own name",
+    "secrets": "the app's own secrets",
+    "user": "the app's own user",
 }
 
 
@@ -74,39 +85,34 @@ def app_spec() -> dict[str, Any]:
     """The options of one app, as Ansible's validator takes them."""
     options: dict[str, Any] = {}
     for role in APP_ROLES:
-        specs = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
-        for name, option in specs["argument_specs"]["main"]["options"].items():
+        for name, option in _spec.role_options(role).items():
             key = name[len(role) + 1 :]
             if key not in NOT_OF_AN_APP:
-                options[key] = _without_defaults(option)
-    options.update({key: _without_defaults(option) for key, option in _nginx.app_options().items()})
+                options[key] = {**option, "required": False}
+    options["supervisor"]["options"] = _supervisor_config.program_options()
+    options.update(_nginx.app_options())
     return options
 
 
-def _without_defaults(option: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in option.items() if key not in ("default", "description", "required")}
-    if "options" in kept:
-        kept["options"] = {
-            name: {**_without_defaults(inner), "required": inner.get("required", False)}
-            for name, inner in kept["options"].items()
-        }
-    return kept
+def app_problems(
+    apps: Any, required: Iterable[str] = ("name", "app", "source"), defaults: Optional[Mapping[str, Any]] = None
+) -> list[str]:
+    """All that is wrong with a list of apps, a sentence each; an empty list when nothing is.
 
-
-def app_problems(apps: Any, required: Iterable[str] = ("name", "app", "source")) -> list[str]:
-    """All that is wrong with a list of apps, a sentence each; an empty list when nothing is."""
+    defaults is what an app leaves out, by the names of its keys.
+    """
     if not isinstance(apps, (list, tuple)):
-        return [f"fastapi_apps is {type(apps).__name__}: it must be a list of apps"]
+        return [f"fastapi_apps is {_spec.kind_of(apps)}: it must be a list of apps"]
     problems: list[str] = []
     for number, app in enumerate(apps):
         if not isinstance(app, Mapping):
             problems.append(
-                f"fastapi_apps[{number}] is {type(app).__name__}: it must be a mapping with name, app, source"
+                f"fastapi_apps[{number}] is {_spec.kind_of(app)}: it must be a mapping with name, app, source"
             )
             continue
         label = f"app {app['name']!s}" if app.get("name") else f"fastapi_apps[{number}]"
-        problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required)))
-    whole = [app for app in apps if isinstance(app, Mapping)]
+        problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required), defaults or {}))
+    whole = settled(apps, defaults or {})
     problems.extend(_used_twice(whole, "name"))
     problems.extend(_used_twice(whole, "bind"))
     problems.extend(_nginx.names_used_twice(whole))
@@ -123,35 +129,39 @@ def _programs_used_twice(apps: list[Mapping[str, Any]]) -> Iterator[str]:
                 yield f"app {program} has the name of a slot of app {app.get('name')}: rename one of them"
 
 
-def _problems_of(app: Mapping[str, Any], required: tuple[str, ...]) -> Iterator[str]:
-    spec = app_spec()
-    yield from _unknown(app, spec, "")
+def app_warnings(apps: Any, defaults: Optional[Mapping[str, Any]] = None) -> list[str]:
+    """All that a list of apps asks for and that does nothing, a sentence each."""
+    whole = settled(apps, defaults or {})
+    return [f"app {app.get('name')}: {warning}" for app in whole for warning in _server_options.warnings(app)]
+
+
+def settled(apps: Any, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The apps that are mappings, with the defaults below them as the roles combine them."""
+    whole = [app for app in apps if isinstance(app, Mapping)] if isinstance(apps, (list, tuple)) else []
+    return [_over(defaults, app) for app in whole]
+
+
+def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _over(defaults[key], given[key])
+        for key in defaults.keys() & given.keys()
+        if isinstance(defaults[key], Mapping) and isinstance(given[key], Mapping)
+    }
+    # An app that nginx serves has a socket of its own.
+    default_bind = {} if not given.get("server_names") else {"bind": given.get("bind")}
+    return {**defaults, **default_bind, **given, **both}
+
+
+def _problems_of(app: Mapping[str, Any], required: tuple[str, ...], defaults: Mapping[str, Any]) -> Iterator[str]:
     for key in required:
         if app.get(key) in (None, "", {}):
             yield f"{key} is missing"
-    known = {key: value for key, value in app.items() if key in spec and value is not None}
-    yield from ArgumentSpecValidator(spec).validate(_known_only(known, spec)).error_messages
-    yield from _illegal_values(app)
-
-
-def _unknown(given: Mapping[str, Any], spec: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key, value in given.items():
-        if key not in spec:
-            near = difflib.get_close_matches(str(key), list(spec), n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(sorted(spec))}"
-            yield f"unknown variable {prefix}{key}; {hint}"
-        elif isinstance(value, Mapping) and "options" in spec[key]:
-            yield from _unknown(value, spec[key]["options"], f"{prefix}{key}.")
-
-
-def _known_only(given: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Unknown keys are reported by name above; the validator shall look at the rest."""
-    kept = {}
-    for key, value in given.items():
-        if key in spec:
-            inner = spec[key].get("options")
-            kept[key] = _known_only(value, inner) if inner and isinstance(value, Mapping) else value
-    return kept
+    given = {key: value for key, value in app.items() if key not in required or value not in (None, "", {})}
+    for key, instead in {**_server_options.INSTEAD, "supervisor": PROGRAM_INSTEAD}.items():
+        if isinstance(given.get(key), Mapping):
+            given[key] = {name: value for name, value in given[key].items() if name not in instead}
+    yield from _spec.problems(given, app_spec(), ranges=_server_options.RANGES)
+    yield from _illegal_values(_over(defaults, app))
 
 
 def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
@@ -174,6 +184,9 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
         if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
             yield "source.repo has a password in it, which would show in process lists: use source.key_file"
     yield from _illegal_slot_values(app)
+    path = app.get("health_path")
+    if isinstance(path, str) and path and not re.fullmatch(r"/[^\s#]*", path):
+        yield f"health_path is {path!r}: it must be a path that begins with /, or nothing"
     yield from _illegal_server_values(app)
     yield from _nginx.problems(app)
 
@@ -235,16 +248,29 @@ def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:
     for key in ("environment", "secrets"):
         if isinstance(app.get(key), Mapping):
             yield from _error_of(_serving.shell_environment, app[key])
+            for name in sorted(READ_ONLY & set(app[key])):
+                yield f"{key}.{name} can't be set: it is read-only in the shell that starts the app"
     both = set(app.get("environment") or {}) & set(app.get("secrets") or {})
     if both:
-        yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
-    for server, own in OWN_KEYS.items():
-        for key in own:
-            if isinstance(app.get(server), Mapping) and key in app[server]:
-                instead = "bind" if key in ("fd", "host", "port", "uds") else key
-                instead = "graceful_timeout" if key == "timeout_graceful_shutdown" else instead
-                yield f"{server}.{key}: set the app's own {instead} instead"
+        yield f"{', '.join(sorted(map(str, both)))} is in environment and in secrets: keep one"
+    yield from _server_options.problems(app)
+    if isinstance(app.get("supervisor"), Mapping):
+        yield from _program_problems(app["supervisor"])
     yield from _broken_timeouts(app)
+
+
+def _program_problems(program: Mapping[str, Any]) -> Iterator[str]:
+    for name, instead in PROGRAM_INSTEAD.items():
+        if name in program:
+            yield f"supervisor.{name} is not for here: set {instead} instead"
+    rest = {name: value for name, value in program.items() if name not in PROGRAM_INSTEAD}
+    yield from (f"supervisor.{problem}" for problem in _supervisor_config.program_problems(rest))
+    stop = str(program.get("stopsignal", "TERM")).upper().removeprefix("SIG")
+    if stop not in STOP_SIGNALS:
+        yield (
+            f"supervisor.stopsignal is {program['stopsignal']!r}: the servers stop on {', '.join(STOP_SIGNALS)} alone,"
+            " gracefully on TERM"
+        )
 
 
 def _broken_timeouts(app: Mapping[str, Any]) -> Iterator[str]:
@@ -270,7 +296,7 @@ def _error_of(function: Any, *args: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _used_twice(apps: list[Mapping[str, Any]], key: str) -> Iterator[str]:
+def _used_twice(apps: Iterable[Mapping[str, Any]], key: str) -> Iterator[str]:
     users: dict[str, list[str]] = {}
     for app in apps:
         if app.get(key):

@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Union
 
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _spec
+
 # Gunicorn's design page: (2 x cores) + 1 for workers that handle one request at a time.
 SYNC_CLASSES = ("sync", "gthread")
 # What workers may take of the host's memory.
@@ -23,6 +25,9 @@ SMALLEST_STOP_BUDGET = 90
 STOP_BUDGET_MARGIN = 30
 # supervisor's own default of stopwaitsecs.
 STOP_WAIT = 10
+PERCENT = re.compile("%")
+# A percent sign that begins none of supervisor's expansions, such as %(here)s and %(process_num)02d.
+LITERAL_PERCENT = re.compile(r"%(?!\([A-Za-z_]\w*\)[-#0 +]*\d*[ds])")
 
 
 class ServingError(ValueError):
@@ -40,7 +45,7 @@ def worker_plan(
     cpus = max(1, int(cpus))
     if str(workers) not in ("auto", "classic"):
         try:
-            count = int(workers)
+            count = int(str(workers))
         except ValueError:
             count = 0
         if count < 1:
@@ -83,19 +88,22 @@ def probe_address(bind: str, path: str) -> dict[str, str]:
 
 def text_of(name: str, value: Any) -> str:
     """A scalar of YAML as the text that a user means by it."""
+    value = _spec.unvaulted(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float, str)):
         return str(value)
-    raise ServingError(f"{name} is {type(value).__name__}: it must be text, a number or true/false")
+    raise ServingError(f"{name} is {_spec.kind_of(value)}: it must be text, a number or true/false")
 
 
 def shell_environment(variables: Mapping[str, Any]) -> str:
     """Assignments that a POSIX shell reads back exactly, whatever is in the values."""
     lines = []
     for name, value in variables.items():
+        if not isinstance(name, str):
+            raise ServingError(f"{name!r} is no name of an environment variable: YAML reads it so without quotes")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ServingError(f"{name!r} is no name of an environment variable: letters, digits and _ only")
+            raise ServingError(f"{str(name)!r} is no name of an environment variable: letters, digits and _ only")
         text = text_of(f"environment variable {name}", value)
         if "\0" in text:
             raise ServingError(f"environment variable {name}: no variable can hold a NUL character")
@@ -104,10 +112,16 @@ def shell_environment(variables: Mapping[str, Any]) -> str:
 
 
 def supervisor_options(options: Mapping[str, Any]) -> str:
-    """Lines of a section of supervisor's configuration. A literal percent sign is doubled, as its parser wants it."""
+    """Lines of a section of supervisor's configuration.
+
+    A literal percent sign is doubled, as its parser wants it. Its own expansions are left to it, except in an
+    environment, which is taken literally.
+    """
     lines = []
     for key, value in options.items():
+        percent = LITERAL_PERCENT
         if isinstance(value, Mapping):
+            percent = PERCENT
             rendered = ",".join(f"{name}={_supervisor_quote(text_of(name, item))}" for name, item in value.items())
         elif isinstance(value, (list, tuple)):
             rendered = ",".join(text_of(key, item) for item in value)
@@ -115,7 +129,7 @@ def supervisor_options(options: Mapping[str, Any]) -> str:
             rendered = text_of(key, value)
         if "\n" in rendered:
             raise ServingError(f"supervisor option {key}: no value may hold a line break")
-        lines.append(f"{key}={rendered.replace('%', '%%')}\n")
+        lines.append(f"{key}={percent.sub('%%', rendered)}\n")
     return "".join(lines)
 
 

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
+import json
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _spec
 
 # The lists of the role, and the sections that their entries become.
 SECTIONS = {
@@ -25,6 +28,8 @@ SECTIONS = {
 OWN_KEYS = ("name", "secrets")
 LOG_DIRECTORY = "/var/log/supervisor"
 SHA_PREFIX = "{SHA}"
+# The variable in which the role's launcher finds the others; see files/with_environment.py of the role supervisor.
+ENCODED = "FASTAPI_HOST_ENVIRONMENT"
 
 # What supervisor.options.ProcessConfig and supervisorctl can take apart; ':' parts group and process.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -34,29 +39,53 @@ SIZE = re.compile(r"\d+(KB|MB|GB)?", re.IGNORECASE)
 OCTAL = re.compile(r"0[0-7]{2,3}")
 # A process's number in one of the forms of Python's % operator.
 PROCESS_NUM = re.compile(r"%\(process_num\)[-#0 +]*\d*[ds]")
+# What supervisor expands in a value.
+EXPANSION = re.compile(r"%\(([A-Za-z_]\w*)\)[-#0 +]*\d*([ds])")
+NUMBERS = ("process_num", "numprocs")
+NAMES = ("here", "program_name", "group_name", "host_node_name")
+# What ends a line for Python's text files.
+LINE_BREAK = re.compile(r"[\n\r]")
 # What begins a comment within a line (supervisor.options.UnhosedConfigParser).
 COMMENT = re.compile(r"\s[;#]")
-# A percent sign that begins none of supervisor's expansions, such as %(here)s and %(process_num)02d.
-LITERAL_PERCENT = re.compile(r"%(?!\([A-Za-z_]\w*\)[-#0 +]*\d*[ds])")
 
 
-def supervisor_sections(lists: Mapping[str, Any]) -> str:
-    """The text of a configuration file with one section for each entry of the lists in SECTIONS."""
+def supervisor_sections(lists: Mapping[str, Any], launcher: str) -> str:
+    """The text of a configuration file with one section for each entry of the lists in SECTIONS.
+
+    launcher is the command that decodes what supervisor's syntax can't hold and executes what follows it.
+    """
     return "\n".join(
-        f"[{section}:{entry['name']}]\n{_options(section, entry)}"
+        f"[{section}:{entry['name']}]\n{_options(section, entry, launcher)}"
         for key, section in SECTIONS.items()
         for entry in lists.get(key) or []
     )
 
 
-def _options(section: str, entry: Mapping[str, Any]) -> str:
+def _options(section: str, entry: Mapping[str, Any], launcher: str) -> str:
     options = {key: value for key, value in entry.items() if key not in OWN_KEYS and value is not None}
     if section == "group":
-        return _lines(options)
-    environment = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
+        return _serving.supervisor_options(options)
+    variables = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
+    environment = {name: _serving.text_of(name, value) for name, value in variables.items()}
+    encoded = {name: text for name, text in environment.items() if not _is_plain(text)}
+    if encoded:
+        code = base64.b64encode(json.dumps(encoded).encode()).decode()
+        environment = {**{name: text for name, text in environment.items() if name not in encoded}, ENCODED: code}
+        options["command"] = f"{launcher} {options['command']}"
     options.pop("environment", None)
-    text = _lines({**_defaults(section, entry), **options})
+    text = _serving.supervisor_options({**_defaults(section, entry), **options})
     return text + (_serving.supervisor_options({"environment": environment}) if environment else "")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether supervisor's syntax holds it: no line breaks, no escapes, and a comment begins within quotes too."""
+    if not text.isprintable() or COMMENT.search(text):
+        return False
+    try:
+        _serving.supervisor_options({"environment": {"A": text}})
+    except _serving.ServingError:
+        return False
+    return True
 
 
 def _defaults(section: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,20 +104,10 @@ def _defaults(section: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, "stdout_logfile": log}
 
 
-def _lines(options: Mapping[str, Any]) -> str:
-    """Like _serving.supervisor_options, with supervisor's own expansions left to it."""
-    lines = []
-    for key, value in options.items():
-        texts = value if isinstance(value, (list, tuple)) else [value]
-        text = ",".join(_serving.text_of(key, item) for item in texts)
-        lines.append(f"{key}={LITERAL_PERCENT.sub('%%', text)}\n")
-    return "".join(lines)
-
-
 def supervisor_groups(lists: Mapping[str, Any]) -> list[str]:
     """The groups that supervisord makes of the lists: the groups, and each program that is in none of them."""
     groups = lists.get("groups") or []
-    grouped = {program for group in groups for program in group["programs"]}
+    grouped = {program for group in groups for program in _words(group["programs"])}
     names = [str(entry["name"]) for key in SECTIONS for entry in lists.get(key) or []]
     return sorted(set(names) - grouped)
 
@@ -108,7 +127,7 @@ def supervisor_problems(
     for key, section in SECTIONS.items():
         for number, entry in enumerate(lists.get(key) or []):
             label = f"{prefix}{key}[{number}] {entry.get('name', '')}".rstrip()
-            checks = _group_problems(entry, lists) if section == "group" else _program_problems(section, entry)
+            checks = _group_problems(entry, lists) if section == "group" else program_problems(entry, section)
             problems += [f"{label}: {problem}" for problem in checks]
     problems += [f"{prefix}inet_http_server: {problem}" for problem in _server_problems(server)]
     return problems
@@ -130,7 +149,7 @@ def _name_problems(lists: Mapping[str, Any], taken: set[str], prefix: str) -> It
 def _group_problems(group: Mapping[str, Any], lists: Mapping[str, Any]) -> Iterator[str]:
     programs = {str(entry.get("name")) for entry in lists.get("programs") or []}
     fcgi = {str(entry.get("name")) for entry in lists.get("fcgi_programs") or []}
-    members = [str(name) for name in group.get("programs") or []]
+    members = _words(group.get("programs"))
     if not members:
         yield "programs is empty: name the programs of the group"
     for name in members:
@@ -140,23 +159,35 @@ def _group_problems(group: Mapping[str, Any], lists: Mapping[str, Any]) -> Itera
             known = ", ".join(sorted(programs)) or "none"
             yield f"programs: there is no {name} in programs; there are: {known}"
     for other in lists.get("groups") or []:
-        shared = set(members) & {str(name) for name in other.get("programs") or []}
+        shared = set(members) & set(_words(other.get("programs")))
         if other is not group and shared:
             yield f"programs: {', '.join(sorted(shared))} is in the group {other.get('name')} too: keep it in one"
 
 
-def _program_problems(section: str, entry: Mapping[str, Any]) -> Iterator[str]:
+def program_options() -> dict[str, Any]:
+    """The argument spec of one entry of supervisor_programs; none of the options is required."""
+    options: dict[str, Any] = _spec.role_options("supervisor")["supervisor_programs"]["options"]
+    return {name: {**option, "required": False} for name, option in options.items()}
+
+
+def program_problems(entry: Mapping[str, Any], section: str = "program") -> Iterator[str]:
+    """What cannot work in the options of one program, beyond their types."""
     yield from _pool_problems(entry)
     yield from _format_problems(entry)
-    both = set(entry.get("environment") or {}) & set(entry.get("secrets") or {})
+    environment, secrets = _mapping(entry.get("environment")), _mapping(entry.get("secrets"))
+    both = set(environment) & set(secrets)
     if both:
-        yield f"{', '.join(sorted(both))} is in environment and in secrets: keep one"
+        yield f"{', '.join(sorted(map(str, both)))} is in environment and in secrets: keep one"
     try:
-        variables = {**(entry.get("environment") or {}), **(entry.get("secrets") or {})}
+        variables = {**environment, **secrets}
         _serving.shell_environment(variables)
-        _serving.supervisor_options({"environment": variables})
     except _serving.ServingError as error:
         yield str(error)
+    if not _is_signal(str(entry.get("stopsignal", "TERM"))):
+        yield f"stopsignal is {entry['stopsignal']!r}: it must be the name or the number of a signal, such as TERM"
+    url = str(entry.get("serverurl", "AUTO"))
+    if url.upper() != "AUTO" and not re.fullmatch(r"(unix|https?)://\S+", url):
+        yield f"serverurl is {url!r}: it must be AUTO, unix:///PATH or http://HOST:PORT"
     if entry.get("stopasgroup") and entry.get("killasgroup") is False:
         yield "stopasgroup is true and killasgroup is false: supervisor refuses that; leave killasgroup out"
     if section == "eventlistener":
@@ -190,15 +221,23 @@ def _format_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         if key in ("umask", "socket_mode") and not OCTAL.fullmatch(str(value)):
             yield f"{key} is {value!r}: it must be octal digits in quotes, such as '022'"
         if isinstance(value, str):
-            yield from (f"{key}: {problem}" for problem in _unwritable(value))
-    for kind in ("environment", "secrets"):
-        for name, value in (entry.get(kind) or {}).items():
-            yield from (f"{kind}.{name}: {problem}" for problem in _unwritable(str(value)))
+            yield from (f"{key}: {problem}" for problem in [*_unwritable(value), *_unknown_expansions(value)])
+    if "command" in entry and not str(entry["command"] or "").strip():
+        yield "command is empty: name the program to run"
+
+
+def _unknown_expansions(text: str) -> Iterator[str]:
+    for name, kind in EXPANSION.findall(text):
+        if kind == "d" and name not in NUMBERS:
+            yield f"%({name}){kind} is no expansion that supervisor knows as a number; known are {', '.join(NUMBERS)}"
+        elif name not in (*NUMBERS, *NAMES) and not name.startswith("ENV_"):
+            known = ", ".join(f"%({known})s" for known in NAMES)
+            yield f"%({name}){kind} is no expansion of supervisor; known are {known}, %(process_num)02d and %(ENV_X)s"
 
 
 def _unwritable(text: str) -> Iterator[str]:
     """supervisor's files know no escape for either."""
-    if "\n" in text:
+    if LINE_BREAK.search(text):
         yield "no value may hold a line break"
     if COMMENT.search(text):
         yield "white space before ';' or '#' begins a comment in supervisor's configuration"
@@ -211,6 +250,9 @@ def _listener_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         yield "events is empty: name the events that it listens to, such as PROCESS_STATE_FATAL"
     if "buffer_size" in entry and _number(entry["buffer_size"]) < 1:
         yield f"buffer_size is {entry['buffer_size']}: it must be 1 event or more"
+    handler = str(entry.get("result_handler", "supervisor.dispatchers:default_handler"))
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", handler):
+        yield f"result_handler is {handler!r}: it must be MODULE:FUNCTION"
 
 
 def _socket_problems(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -248,6 +290,24 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_signal(text: str) -> bool:
+    """As supervisor.datatypes.signal_number takes it."""
+    if text.isdigit():
+        return int(text) in set(signal.Signals)
+    name = text.upper()
+    return (name if name.startswith("SIG") else f"SIG{name}") in signal.Signals.__members__
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _words(value: Any) -> list[str]:
+    """A list, or text with commas as Ansible takes it for one."""
+    words = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
+    return [str(word).strip() for word in words]
 
 
 def _number(value: Any) -> int:

@@ -45,7 +45,7 @@ PIN_FILES = (
         path="roles/gunicorn_uvicorn/vars/main/pins.yml",
         variable="__gunicorn_uvicorn_pins",
         shape="mapping",
-        packages=("gunicorn", "uvicorn", "uvicorn-worker"),
+        packages=("gunicorn", "uvicorn", "uvicorn-worker", "gevent", "packaging", "tornado"),
         python="3.11",
         what="The server packages that an app's own lock file may lack, with all they need; Python 3.11 and newer.",
     ),
@@ -87,10 +87,12 @@ def resolve(pins: PinFile, today: str, upgrade: list[str] | None) -> str:
 
 
 def requirements(compiled: str) -> dict[str, list[str]]:
-    """Package -> the requirement and its hashes, in the order of uv, which sorts both."""
+    """Package -> the requirement and its hashes, in the order of uv, which sorts both. No host runs Windows."""
     found: dict[str, list[str]] = {}
     for line in compiled.replace("\\\n", " ").splitlines():
         requirement, *hashes = re.split(r"\s+(?=--hash=)", line.strip())
+        if "sys_platform == 'win32'" in requirement:
+            continue
         name = re.split(r"[ =;]", requirement)[0]
         if name in found:
             raise SystemExit(f"{name}: one version for all Pythons is needed, uv found several; pin it further")

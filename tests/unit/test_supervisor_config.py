@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _supervisor_config as config
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from supervisor import options as supervisor_options
 from supervisor.datatypes import RestartUnconditionally
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "supervisor"
 SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
+LAUNCHER = f"{sys.executable} -IS {ROLE / 'files' / 'with_environment.py'}"
 SERVER = {"port": "127.0.0.1:9001", "username": "ops", "password": "hunter2"}
 
 
@@ -35,7 +39,7 @@ def parse(folder: Path, text: str) -> dict[str, Any]:
 
 
 def read_back(folder: Path, lists: dict[str, Any]) -> dict[str, Any]:
-    return parse(folder, config.supervisor_sections(lists))
+    return parse(folder, config.supervisor_sections(lists, LAUNCHER))
 
 
 def problems(lists: dict[str, Any], server: dict[str, Any] | None = None, taken: tuple[str, ...] = ()) -> list[str]:
@@ -125,19 +129,60 @@ def test_all_options_of_the_spec_are_supervisors(tmp_path) -> None:
                 assert f"'{name}'" in source or name.startswith(("stdout_", "stderr_")), name
 
 
+def environment_of(process: Any) -> dict[str, str]:
+    """What the command has in its environment when supervisord has started it as it is configured."""
+    tell = "import sys; sys.stdout.buffer.write(open('/proc/self/environ', 'rb').read())"
+    words = shlex.split(process.command)
+    assert words[-2:] == ["/bin/sleep", "1000"]
+    done = subprocess.run(
+        [*words[:-2], sys.executable, "-IS", "-c", tell], env=process.environment, capture_output=True, check=True
+    )
+    return dict(item.split("=", 1) for item in done.stdout.decode().split("\0") if item)
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(
         st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True),
-        st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=30),
+        st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=30)
+        | st.text("'\" \\\n\r\t;#%,=(){}$`aü", max_size=12),
         max_size=4,
     )
 )
-def test_an_environment_is_kept_or_refused(tmp_path_factory, environment: dict[str, str]) -> None:
-    """What supervisor's syntax can't hold is refused; everything else comes back as it was."""
+def test_an_environment_is_kept(tmp_path_factory, environment: dict[str, str]) -> None:
+    """Whatever is in it, through supervisor's own parser and into a process."""
     lists = {"programs": [program(environment=environment)]}
+    assert problems(lists) == []
+    (group,) = read_back(tmp_path_factory.mktemp("environment"), lists).values()
+    assert environment_of(group.process_configs[0]) == environment
+
+
+@pytest.mark.parametrize("value", ["plain", "it's", 'say "hi" twice', "50%", "a,b=c", "%(here)s", "ü"])
+def test_what_supervisor_can_hold_needs_no_launcher(tmp_path, value) -> None:
+    (group,) = read_back(tmp_path, {"programs": [program(secrets={"A": value})]}).values()
+    assert group.process_configs[0].command == "/bin/sleep 1000"
+    assert group.process_configs[0].environment == {"A": value}
+
+
+def test_no_value_shows_in_the_command(tmp_path) -> None:
+    """Every user of the host can read the command."""
+    (group,) = read_back(tmp_path, {"programs": [program(secrets={"KEY": "two\nlines"})]}).values()
+    assert shlex.split(group.process_configs[0].command)[-2:] == ["/bin/sleep", "1000"]
+    assert len(shlex.split(group.process_configs[0].command)) == 5
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(st.characters(blacklist_categories=("Cs",)), max_size=30)
+    | st.text("%(heres)d \t\"';#=[]\\\n\ra", max_size=12)
+)
+def test_a_value_is_kept_or_refused(tmp_path_factory, text: str) -> None:
+    """What the file can't hold is refused; everything else comes back as it was, but for white space at its ends."""
+    lists = {"programs": [program(command=text)]}
     if not problems(lists):
-        (group,) = read_back(tmp_path_factory.mktemp("environment"), lists).values()
-        assert group.process_configs[0].environment == environment
+        (group,) = read_back(tmp_path_factory.mktemp("value"), lists).values()
+        if "%(here)s" not in text:
+            assert group.process_configs[0].command == text.strip()
 
 
 def test_an_environment_with_most_things(tmp_path) -> None:
@@ -182,8 +227,9 @@ REFUSED = [
     ({"programs": [program(stdout_logfile_maxbytes="lots")]}, "stdout_logfile_maxbytes is 'lots'"),
     ({"programs": [program(command="/bin/echo ;x")]}, "command: white space before ';' or '#'"),
     ({"programs": [program(command="/bin/echo\nuser=root")]}, "command: no value may hold a line break"),
-    ({"programs": [program(environment={"A": "b #c"})]}, "environment.A: white space before ';' or '#'"),
-    ({"programs": [program(environment={"A": "b\nc"})]}, "line break"),
+    ({"programs": [program(command="/bin/x %(nope)s")]}, "%(nope)s is no expansion of supervisor"),
+    ({"programs": [program(command="/bin/x %(here)d")]}, "%(here)d is no expansion that supervisor knows as a number"),
+    ({"programs": [program(command=" ")]}, "command is empty"),
     ({"programs": [program(environment={"1": "b"})]}, "'1' is no name of an environment variable"),
     ({"programs": [program(environment={"A": "b"}, secrets={"A": "c"})]}, "A is in environment and in secrets"),
     ({"groups": [{"name": "g", "programs": []}]}, "programs is empty"),

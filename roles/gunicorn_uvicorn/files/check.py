@@ -1,11 +1,12 @@
 """Tells, as the app's user and in its environment, whether its server would start.
 
-usage: check.py --bind ADDRESS --options NAME,NAME -- COMMAND...
+usage: check.py --bind ADDRESS --options NAME,NAME [--worker-class CLASS] [--loop NAME --http NAME] -- COMMAND...
 COMMAND is the server's own check, which imports the app. It comes last and its output and status are the result's.
 """
 
 import argparse
 import difflib
+import importlib.util
 import ipaddress
 import os
 import pwd
@@ -84,15 +85,50 @@ def check_options(names):
         sys.exit("\n".join(wrong))
 
 
+def check_worker_class(name):
+    """Gunicorn's own check does not import it."""
+    from gunicorn.util import load_class
+
+    # Where Gunicorn finds a class of the app's own.
+    sys.path.insert(0, os.getcwd())
+    try:
+        load_class(name)
+    except RuntimeError as error:
+        # Its message holds the whole traceback, whose last line is the cause.
+        cause = [line for line in str(error).splitlines() if line.strip(" ]")][-1]
+        sys.exit(f"worker_class {name} can't be imported: {cause}")
+
+
+def implementation(wanted, candidates):
+    """What `auto` becomes: the first whose package is installed; the last needs none."""
+    if wanted != "auto":
+        return wanted
+    return next(name for name, package in candidates if not package or importlib.util.find_spec(package))
+
+
+def report(loop, http, native):
+    parsers = [("fast", "gunicorn_h1c"), ("python", "")] if native else [("httptools", "httptools"), ("h11", "")]
+    loops = [("uvloop", "uvloop"), ("asyncio", "")]
+    print(f"uses loop {implementation(loop, loops)}, http {implementation(http, parsers)}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bind", required=True)
     parser.add_argument("--options", default="")
+    parser.add_argument("--worker-class", help="a worker class that the configuration file does not import by itself")
+    parser.add_argument("--loop", help="the event loop of a server of ASGI apps")
+    parser.add_argument("--http", help="its parser")
+    parser.add_argument("--native", action="store_true", help="it is Gunicorn's own class asgi")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     if "gunicorn" in arguments.command:
         check_options([name for name in arguments.options.split(",") if name])
+        if arguments.worker_class:
+            check_worker_class(arguments.worker_class)
     check_bind(arguments.bind)
+    if arguments.loop:
+        report(arguments.loop, arguments.http, arguments.native)
     sys.stdout.flush()
     os.execv(arguments.command[0], arguments.command)
 

@@ -1,0 +1,311 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All that is wrong with the variables of a host, before anything on it changes."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Optional
+
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _apps,
+    _server_options,
+    _serving,
+    _spec,
+    _supervisor_config,
+)
+
+# What a variable of the whole collection is.
+COLLECTION = {
+    "fastapi_apps": {"type": "list"},
+    "fastapi_base_dir": {"type": "path"},
+}
+# How near a name that no role knows must come to one of theirs to be taken for it: others may have variables too.
+NEAR = 0.9
+
+RANGES: dict[str, tuple[int, Optional[int]]] = {
+    "python_venv_keep": (1, None),
+    "supervisor_event_listeners.buffer_size": (1, None),
+    "supervisor_event_listeners.numprocs": (1, None),
+    "supervisor_event_listeners.priority": (-1, None),
+    "supervisor_fcgi_programs.numprocs": (1, None),
+    "supervisor_fcgi_programs.socket_backlog": (1, 65535),
+    "supervisor_minfds": (1, 1048576),
+    "supervisor_minprocs": (1, 1048576),
+    "supervisor_programs.numprocs": (1, None),
+    "supervisor_retry_first_pause": (1, None),
+    "supervisor_retry_longest_pause": (1, None),
+    "supervisord_unit_limit_nofile": (1, 1048576),
+    **{f"supervisor_{key}.exitcodes": (0, 255) for key in ("programs", "fcgi_programs", "event_listeners")},
+    # Those of an app, by the names that the roles' variables have.
+    **{f"{role}_{key}": bounds for role in _apps.APP_ROLES for key, bounds in _server_options.RANGES.items()},
+}
+ABSOLUTE = r"/\S*"
+IMPORT_STRING = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
+# Text that must look like something, and what to say else. Empty text is none.
+PATTERNS = {
+    "fastapi_base_dir": (ABSOLUTE, "a full path without spaces, such as /opt/fastapi"),
+    "python_venv_base_dir": (ABSOLUTE, "a full path without spaces, such as /opt/fastapi"),
+    "python_venv_index_url": (
+        r"(https?|file)://[^@\s]+",
+        "a URL without user and password: use python_venv_credentials",
+    ),
+    "python_venv_version": (r"3\.(1[1-9]|[2-9]\d)", 'two numbers in quotes, "3.11" or newer, which FastAPI needs'),
+    "python_venv_wheelhouse": (ABSOLUTE, "a full path on the host"),
+    "supervisor_childlogdir": (ABSOLUTE, "a full path on the host"),
+    "supervisor_directory": (ABSOLUTE, "a full path on the host"),
+    "supervisor_identifier": (r"[\w.-]+", "letters, digits, '_', '.' and '-'"),
+    "supervisor_logfile": (rf"{ABSOLUTE}|syslog", "a full path on the host, or syslog"),
+    "supervisor_logfile_maxbytes": (r"(?i)\d+(KB|MB|GB)?", "a number of bytes, or one with KB, MB or GB, such as 50MB"),
+    "supervisor_notify_webhook": (r"https?://[^\s/]+.*", "a URL that begins with https:// or http://"),
+    "supervisor_pidfile": (ABSOLUTE, "a full path on the host"),
+    "supervisor_socket_group": (r"[a-z_][a-z0-9_-]*\$?", "the name of a group"),
+    "supervisor_umask": (r"0[0-7]{2,3}", "octal digits in quotes, such as '022'"),
+    "supervisord_unit_config": (ABSOLUTE, "a full path on the host"),
+    "supervisord_unit_supervisord": (ABSOLUTE, "a full path on the host"),
+    "supervisord_unit_umask": (r"0[0-7]{2,3}", "octal digits in quotes, such as '022'"),
+}
+
+
+class Place(NamedTuple):
+    """Where something listens: a path, or a host and a port."""
+
+    label: str
+    path: str
+    host: str = ""
+    port: int = 0
+
+
+def prefixes(roles: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{role}_" for role in roles)
+
+
+def known_variables(roles: Iterable[str]) -> dict[str, Any]:
+    """The options of the roles and of the collection, by their names."""
+    known: dict[str, Any] = dict(COLLECTION)
+    for role in roles:
+        known.update(_spec.role_options(role))
+    return known
+
+
+def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[str, ...]) -> list[str]:
+    """A sentence for each thing that is wrong.
+
+    variables are the known ones with their values, names are all that the host has.
+    """
+    known = known_variables(roles)
+    found = [*_misspelt(names, known, roles)]
+    # The apps have rules of their own, and one list must not be told of twice.
+    typed = {name: option for name, option in known.items() if name != "fastapi_apps"}
+    given = {name: value for name, value in variables.items() if name in typed and not _is_left_out(name, value)}
+    optional = {name: {**option, "required": False} for name, option in typed.items()}
+    found += _spec.problems(given, optional, ranges=RANGES)
+    found += _pattern_problems(given)
+    defaults = app_defaults(variables)
+    apps = variables.get("fastapi_apps")
+    if apps is not None and "release" in roles:
+        found += _apps.app_problems(apps, defaults=defaults)
+    if "supervisor" in roles:
+        found += _supervisor_problems(variables, apps)
+    found += _shared_places(variables, _apps.settled(apps, defaults))
+    if "supervisord_unit" in roles:
+        found += _unit_problems(variables, apps)
+    return list(dict.fromkeys(found))
+
+
+def warnings(variables: Mapping[str, Any]) -> list[str]:
+    """A sentence for each thing that an app asks for and that does nothing."""
+    return _apps.app_warnings(variables.get("fastapi_apps"), app_defaults(variables))
+
+
+def app_defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What the roles' variables, or else their defaults, give to an app that leaves it out, by the keys of an app."""
+    defaults = {}
+    for role in _apps.APP_ROLES:
+        for name, option in _spec.role_options(role).items():
+            key = name[len(role) + 1 :]
+            value = variables.get(name, option.get("default"))
+            if value is not None and key in _apps.app_spec():
+                defaults[key] = value
+    return defaults
+
+
+def _is_left_out(name: str, value: Any) -> bool:
+    """Many options take nothing for off."""
+    return value is None or (value == "" and name in PATTERNS)
+
+
+def _misspelt(names: Iterable[str], known: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[str]:
+    ours = prefixes((*roles, "fastapi"))
+    for name in sorted(set(names) - set(known)):
+        if name.startswith(ours):
+            near = difflib.get_close_matches(name, list(known), n=1, cutoff=NEAR)
+            if near:
+                yield f"unknown variable {name}; did you mean {near[0]}?"
+
+
+def _pattern_problems(variables: Mapping[str, Any]) -> Iterator[str]:
+    for name, (pattern, meaning) in PATTERNS.items():
+        value = variables.get(name)
+        if isinstance(value, (str, int, float)) and value != "" and not re.fullmatch(pattern, str(value)):
+            # A webhook may hold a token.
+            shown = "a value that is not shown" if name == "supervisor_notify_webhook" else repr(str(value))
+            yield f"{name} is {shown}: it must be {meaning}"
+
+
+# --- supervisor
+
+
+def _supervisor_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
+    lists = {key: _entries(variables.get(f"supervisor_{key}")) for key in _supervisor_config.SECTIONS}
+    server = variables.get("supervisor_inet_http_server")
+    taken = ["fastapi_notify", "fastapi_retry"]
+    for app in _apps.settled(apps, {}):
+        taken += [f"{app.get('name')}{slot}" for slot in ("", "_blue", "_green")]
+    yield from _supervisor_config.supervisor_problems(lists, server if isinstance(server, Mapping) else {}, taken)
+    yield from _environment_problems(variables.get("supervisor_environment"))
+    for key, factory in (("rpcinterfaces", "rpcinterface"), ("ctlplugins", "ctlplugin")):
+        for number, plugin in enumerate(_entries(variables.get(f"supervisor_{key}"))):
+            label = f"supervisor_{key}[{number}]"
+            if not _supervisor_config.NAME.fullmatch(str(plugin.get("name", ""))):
+                yield f"{label}.name is {plugin.get('name')!r}: it must be letters, digits, '_', '.' and '-'"
+            elif plugin["name"] == "supervisor" and factory == "rpcinterface":
+                yield f"{label}.name is 'supervisor', which is there already: choose another one"
+            if not re.fullmatch(IMPORT_STRING, str(plugin.get("factory", ""))):
+                yield f"{label}.factory is {plugin.get('factory')!r}: it must be MODULE:FUNCTION"
+    for number, pattern in enumerate(_list(variables.get("supervisor_include_files"))):
+        if not re.fullmatch(ABSOLUTE, str(pattern)) or str(pattern).startswith("/etc/supervisord.d/"):
+            yield (
+                f"supervisor_include_files[{number}] is {pattern!r}: it must be a full path without spaces, and not in"
+                " /etc/supervisord.d, whose *.ini files are read anyway"
+            )
+    socket = variables.get("supervisor_unix_http_server")
+    if isinstance(socket, Mapping):
+        yield from _socket_problems(socket)
+    first, longest = (_number(variables.get(f"supervisor_retry_{key}_pause")) for key in ("first", "longest"))
+    if first and longest and first > longest:
+        yield (
+            f"supervisor_retry_first_pause is {first}, supervisor_retry_longest_pause is {longest}: the first one must"
+            " not be the longer one"
+        )
+
+
+def _environment_problems(environment: Any) -> Iterator[str]:
+    if not isinstance(environment, Mapping):
+        return
+    for name, value in environment.items():
+        try:
+            _serving.shell_environment({name: value})
+            _serving.supervisor_options({"environment": {name: value}})
+        except _serving.ServingError as error:
+            yield f"supervisor_environment: {error}"
+            continue
+        if "%" in str(value) or _supervisor_config.COMMENT.search(str(value)):
+            yield (
+                f"supervisor_environment.{name} is {value!r}: it may hold no percent sign and no white space before ';'"
+                " or '#'; set it for the programs one by one"
+            )
+
+
+def _socket_problems(socket: Mapping[str, Any]) -> Iterator[str]:
+    mode, owner = socket.get("chmod"), socket.get("chown")
+    if mode is not None and not _supervisor_config.OCTAL.fullmatch(str(mode)):
+        yield f"supervisor_unix_http_server.chmod is {mode!r}: it must be octal digits in quotes, such as '0770'"
+    if owner is not None and not re.fullmatch(r"[\w.-]+\$?(:[\w.-]+\$?)?", str(owner)):
+        yield f"supervisor_unix_http_server.chown is {owner!r}: it must be USER or USER:GROUP"
+
+
+def _entries(value: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in _list(value) if isinstance(entry, Mapping)]
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def _number(value: Any) -> int:
+    """0 where it is none, which the check of types tells."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+# --- across the roles
+
+
+def _shared_places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[str]:
+    places = list(_places(variables, apps))
+    for number, place in enumerate(places):
+        for other in places[:number]:
+            if _overlap(place, other) and not (place.label.startswith("app ") and other.label.startswith("app ")):
+                yield f"{other.label} and {place.label} both listen on {place.path or place.port}: each needs its own"
+            elif _overlap(place, other) and (place.host, place.path) != (other.host, other.path):
+                yield f"{other.label} and {place.label} both listen on port {place.port}: each needs its own"
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    if one.path or other.path:
+        return one.path == other.path
+    anywhere = {"0.0.0.0", "::", "*", ""}
+    return one.port == other.port and (one.host == other.host or bool(anywhere & {one.host, other.host}))
+
+
+def _places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[Place]:
+    """Where apps, programs and supervisord itself listen, as far as their variables can be read."""
+    yield Place("supervisord", "/run/supervisor/supervisor.sock")
+    server = variables.get("supervisor_inet_http_server")
+    if isinstance(server, Mapping) and server.get("port"):
+        yield from _tcp("supervisor_inet_http_server", str(server["port"]))
+    for entry in _entries(variables.get("supervisor_fcgi_programs")):
+        label, socket = f"supervisor_fcgi_programs {entry.get('name')}", str(entry.get("socket", ""))
+        if socket.startswith("unix://"):
+            yield Place(label, socket[len("unix://") :])
+        elif socket.startswith("tcp://"):
+            yield from _tcp(label, socket[len("tcp://") :])
+    for app in apps:
+        label, bind = f"app {app.get('name')}", str(app.get("bind") or "")
+        if bind.startswith("unix:"):
+            yield Place(label, bind[len("unix:") :])
+        else:
+            yield from _tcp(label, bind)
+
+
+def _tcp(label: str, address: str) -> Iterator[Place]:
+    host, _colon, port = address.rpartition(":")
+    if port.isdigit():
+        yield Place(label, "", {"localhost": "127.0.0.1"}.get(host, host.strip("[]")), int(port))
+
+
+def _unit_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
+    given = _number(variables.get("supervisord_unit_timeout_stop_sec"))
+    programs = [
+        entry
+        for key in ("programs", "fcgi_programs", "event_listeners")
+        for entry in _entries(variables.get(f"supervisor_{key}"))
+    ]
+    graceful = _number(app_defaults(variables).get("graceful_timeout")) or _serving.GRACEFUL_TIMEOUT
+    try:
+        budget = _serving.stop_budget(_list(apps), graceful, programs)
+    except (TypeError, ValueError):
+        return
+    if given and given < budget:
+        yield (
+            f"supervisord_unit_timeout_stop_sec is {given}, and all programs may take {budget} s to stop, one after the"
+            " other: systemd would cut them off; raise it, or leave it out"
+        )
+    sandbox = variables.get("supervisord_unit_sandbox")
+    for name in sandbox if isinstance(sandbox, Mapping) else {}:
+        if not re.fullmatch(r"[A-Z][A-Za-z]+", str(name)):
+            yield f"supervisord_unit_sandbox has {name!r}: it must be a directive of systemd.exec(5), as PrivateTmp"
+    environment = variables.get("supervisord_unit_environment")
+    if isinstance(environment, Mapping):
+        try:
+            _serving.shell_environment(environment)
+            for name, value in environment.items():
+                _serving.systemd_quote(f"{name}={value}")
+        except _serving.ServingError as error:
+            yield f"supervisord_unit_environment: {error}"

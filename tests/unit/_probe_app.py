@@ -1,0 +1,64 @@
+"""An app that tells how the process that serves it is really set up. It speaks ASGI and WSGI."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+
+def _objects(module: str, name: str) -> list[Any]:
+    kind = getattr(sys.modules.get(module), name, None)
+    return [found for found in gc.get_objects() if kind is not None and type(found) is kind]
+
+
+def _umask() -> str:
+    found = os.umask(0)
+    os.umask(found)
+    return f"{found:04o}"
+
+
+def tell() -> bytes:
+    gunicorn = [config for config in _objects("gunicorn.config", "Config") if config.settings["bind"].get()]
+    uvicorn = _objects("uvicorn.config", "Config")
+    loop = sys.modules["asyncio"]._get_running_loop() if "asyncio" in sys.modules else None
+    told = {
+        "gunicorn": {name: setting.get() for name, setting in gunicorn[-1].settings.items()} if gunicorn else None,
+        "uvicorn": vars(uvicorn[-1]) if uvicorn else None,
+        "pid": os.getpid(),
+        "ppid": os.getppid(),
+        "cwd": os.getcwd(),
+        "umask": _umask(),
+        "environment": {name.decode(): value.decode() for name, value in os.environb.items()},
+        "loop": type(loop).__module__.split(".")[0] if loop else None,
+        "thread": threading.current_thread().name,
+        "hooked": getattr(sys.modules[__name__], "hooked", None),
+    }
+    return json.dumps(told, default=str).encode()
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(float(environ["QUERY_STRING"]))
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [tell()]
+
+
+async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": tell()})
+
+
+def make() -> Any:
+    return asgi

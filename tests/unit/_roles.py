@@ -1,0 +1,58 @@
+"""The roles' variables and templates as a play would see them, without a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COLLECTIONS = CHECKOUT / ".cache" / "collections"
+ROLES = CHECKOUT / "roles"
+FACTS = {
+    "processor_nproc": 2,
+    "memtotal_mb": 4000,
+    "distribution": "CentOS",
+    "distribution_major_version": "9",
+    "architecture": "x86_64",
+}
+
+init_plugin_loader([str(COLLECTIONS)])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return dict(DataLoader().load_from_file(str(path), cache=False, trusted_as_template=True) or {})
+
+
+class Role:
+    """A role with variables of a user's, as a play has them."""
+
+    def __init__(self, name: str, **given: Any) -> None:
+        self.path = ROLES / name
+        self.variables: dict[str, Any] = {"ansible_facts": FACTS, "ansible_managed": "Written by Ansible."}
+        self.variables |= _load(self.path / "defaults" / "main.yml")
+        for file in sorted((self.path / "vars").rglob("*.yml")):
+            self.variables |= _load(file)
+        self.variables |= given
+
+    def template(self, text: str) -> Any:
+        return Templar(loader=DataLoader(), variables=self.variables).template(trust_as_template(text))
+
+    def value(self, name: str) -> Any:
+        return self.template("{{ " + name + " }}")
+
+    def render(self, template: str) -> str:
+        """A template of the role, as the lookup in its tasks does it."""
+        return str(
+            self.template("{{ lookup('ansible.builtin.template', '%s') }}" % (self.path / "templates" / template))
+        )
+
+
+def server(app: dict[str, Any], **given: Any) -> Role:
+    """The role gunicorn_uvicorn with one app settled."""
+    role = Role("gunicorn_uvicorn", gunicorn_uvicorn_settings=app, **given)
+    role.variables["__gunicorn_uvicorn_app"] = role.value("__gunicorn_uvicorn_settled")
+    return role

@@ -1,0 +1,160 @@
+"""Real servers, started from the files that the role gunicorn_uvicorn renders, in an environment of its own pins."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import _roles
+import yaml
+
+CHECKOUT = _roles.CHECKOUT
+PINS = _roles.ROLES / "gunicorn_uvicorn" / "vars" / "main" / "pins.yml"
+APP_LOCK = CHECKOUT / "examples" / "app" / "requirements.txt"
+SECONDS = 20
+FILES = ("environment", "hooks.py", "run")
+
+
+def build_environment() -> Path:
+    """The role's pins and what the example app brings (uvloop, httptools, websockets), built once for each lock."""
+    pins = "\n".join(
+        " ".join(line.split()) for line in yaml.safe_load(PINS.read_text())["__gunicorn_uvicorn_pins"].values()
+    )
+    locks = APP_LOCK.read_text(), pins
+    place = CHECKOUT / ".cache" / "servers" / hashlib.sha256("\n".join([*locks, sys.version]).encode()).hexdigest()[:16]
+    if not (place / "ready").exists():
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
+        (place / "pins.txt").write_text(pins)
+        install = [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--python",
+            place / "bin" / "python",
+        ]
+        for lock in (APP_LOCK, place / "pins.txt"):
+            subprocess.run([*install, "--requirement", lock], check=True)
+        (place / "ready").touch()
+    return place
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SECONDS)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(SECONDS)
+        self.sock.connect(self.path)
+
+
+class Server:
+    """One app of the collection as a process group of its own."""
+
+    def __init__(self, folder: Path, venv: Path, app: dict[str, Any]) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        self.socket = str(folder / "s.sock")
+        defaults = {
+            "name": "probe",
+            "app": "_probe_app:wsgi" if app.get("interface") == "wsgi" else "_probe_app:asgi",
+            "directory": str(Path(__file__).parent),
+            "lock": "",
+            "venv": str(venv),
+            "bind": f"unix:{self.socket}",
+            "workers": 1,
+        }
+        self.app = {**defaults, **app}
+        role = _roles.server(self.app)
+        kind = role.variables["__gunicorn_uvicorn_app"]["server"]
+        server_file = role.value("__gunicorn_uvicorn_server_files")[kind]
+        for name in (*FILES, server_file):
+            (folder / name).write_text(role.render(f"{name}.j2"), encoding="utf-8")
+        (folder / "check.py").write_text(
+            (role.path / "files" / "check.py").read_text(encoding="utf-8"), encoding="utf-8"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def check(self) -> str:
+        """What the host's check says of the candidate."""
+        done = subprocess.run(
+            ["/bin/sh", self.folder / "run", "--check"],
+            cwd="/",
+            env={},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def __enter__(self) -> Server:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                ["/bin/sh", self.folder / "run"], cwd="/", env={}, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(SECONDS)
+
+    def get(self, path: str = "/") -> tuple[dict[str, str], bytes]:
+        connection = _UnixConnection(self.socket)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def told(self) -> dict[str, Any]:
+        """What the probe tells, once the server listens."""
+        assert self.process is not None
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                _headers, body = self.get()
+                return dict(json.loads(body))
+            except (OSError, http.client.HTTPException):
+                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text(errors="replace")
+                time.sleep(0.05)
+
+    def workers(self) -> list[int]:
+        """The processes that the master has started, the helpers of Python's multiprocessing left out."""
+        assert self.process is not None
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                    command = (entry / "cmdline").read_text()
+                except (OSError, IndexError):
+                    continue
+                if parent == self.process.pid and "resource_tracker" not in command:
+                    found.append(int(entry.name))
+        return found
