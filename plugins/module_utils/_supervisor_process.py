@@ -45,7 +45,6 @@ LONGEST_PAUSE = 0.3
 @dataclass(frozen=True)
 class Request:
     names: Sequence[str]
-    exclude: Sequence[str] = ()
     state: str = "started"
     signal: str | None = None
     timeout: float = 300
@@ -54,6 +53,7 @@ class Request:
     prune: bool = False
     one_by_one: bool = False
     require_running: bool = True
+    exclude: Sequence[str] = ()
 
 
 def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[str, Any]:

@@ -205,7 +205,8 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
             if app.get(key):
                 yield f"{key} is set, but without server_names the app has no slots and is restarted in place"
         return
-    if app.get("bind") and app["bind"] != LIVE_SOCKET.format(name=app.get("name")):
+    # What has no source is served by somebody else, who says where.
+    if app.get("source") and app.get("bind") and app["bind"] != LIVE_SOCKET.format(name=app.get("name")):
         yield f"bind is {app['bind']!r}: an app with server_names listens on sockets of its own; remove bind"
     for server, key in KEEPALIVES.items():
         options = app.get(server)
