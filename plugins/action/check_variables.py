@@ -11,7 +11,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _preflight
 
-ROLES = ("python_venv", "supervisor", "supervisord_unit", "gunicorn_uvicorn", "release")
+ROLES = ("python_venv", "supervisor", "supervisord_unit", "gunicorn_uvicorn", "nginx", "release")
 
 
 class ActionModule(ActionBase):

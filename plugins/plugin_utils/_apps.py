@@ -120,7 +120,8 @@ def app_problems(
     return problems
 
 
-def _programs_used_twice(apps: list[Mapping[str, Any]]) -> Iterator[str]:
+def _programs_used_twice(apps: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    apps = list(apps)
     names = {str(app.get("name")) for app in apps}
     for app in apps:
         for slot in SLOTS if app.get("server_names") else ():
@@ -161,6 +162,7 @@ def _problems_of(app: Mapping[str, Any], required: tuple[str, ...], defaults: Ma
         if isinstance(given.get(key), Mapping):
             given[key] = {name: value for name, value in given[key].items() if name not in instead}
     yield from _spec.problems(given, app_spec(), ranges=_server_options.RANGES)
+    yield from _without_slots(app)
     yield from _illegal_values(_over(defaults, app))
 
 
@@ -198,12 +200,16 @@ def _illegal_package(source: Mapping[str, Any]) -> Iterator[str]:
         yield "source.lock is missing: a file of hashed requirements on the controller that has the package in it"
 
 
+def _without_slots(app: Mapping[str, Any]) -> Iterator[str]:
+    """What the app itself asks of slots and, without names, does not have."""
+    for key in SLOTTED_KEYS if not app.get("server_names") else ():
+        if app.get(key):
+            yield f"{key} is set, but without server_names the app has no slots and is restarted in place"
+
+
 def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
-    """What contradicts the two slots that an app with names has, or asks for them without names."""
+    """What contradicts the two slots that an app with names has."""
     if not app.get("server_names"):
-        for key in SLOTTED_KEYS:
-            if app.get(key):
-                yield f"{key} is set, but without server_names the app has no slots and is restarted in place"
         return
     # What has no source is served by somebody else, who says where.
     if app.get("source") and app.get("bind") and app["bind"] != LIVE_SOCKET.format(name=app.get("name")):
