@@ -6,7 +6,6 @@ import functools
 import json
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from _slotted import (  # noqa: F401
@@ -25,9 +24,6 @@ from _slotted import (  # noqa: F401
     start_load,
     stop_load,
 )
-
-SCENARIO = Path(__file__).resolve().parents[1]
-
 
 # Step by step
 
