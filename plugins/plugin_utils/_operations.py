@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
@@ -47,9 +47,11 @@ def _slots_of(apps: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     }
 
 
-def app_secrets(apps: Iterable[Mapping[str, Any]]) -> list[str]:
+def app_secrets(apps: Sequence[Mapping[str, Any]]) -> list[str]:
     """The values of the secrets of apps or programs, which no output may show."""
-    return [str(value) for app in apps for value in (app.get("secrets") or {}).values() if str(value)]
+    values = [value for app in apps for value in (app.get("secrets") or {}).values()]
+    values += [(app.get("uvicorn") or {}).get("ssl_keyfile_password", "") for app in apps]
+    return [str(value) for value in values if str(value)]
 
 
 def log_report(info: Mapping[str, Any]) -> list[str]:

@@ -45,7 +45,7 @@ RANGES: dict[str, tuple[int, Optional[int]]] = {
 }
 ABSOLUTE = r"/\S*"
 IMPORT_STRING = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
-# Text that must look like something, and what to say else. Empty text is none.
+# Text that must look like something, and what to say else.
 PATTERNS = {
     "fastapi_base_dir": (ABSOLUTE, "a full path without spaces, such as /opt/fastapi"),
     "python_venv_base_dir": (ABSOLUTE, "a full path without spaces, such as /opt/fastapi"),
@@ -100,7 +100,7 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     found = [*_misspelt(names, known, roles)]
     # The apps have rules of their own, and one list must not be told of twice.
     typed = {name: option for name, option in known.items() if name != "fastapi_apps"}
-    given = {name: value for name, value in variables.items() if name in typed and not _is_left_out(name, value)}
+    given = {name: value for name, value in variables.items() if name in typed and not _is_left_out(value, typed[name])}
     optional = {name: {**option, "required": False} for name, option in typed.items()}
     found += _spec.problems(given, optional, ranges=RANGES)
     found += _pattern_problems(given)
@@ -110,7 +110,8 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
         found += _apps.app_problems(apps, defaults=defaults)
     if "supervisor" in roles:
         found += _supervisor_problems(variables, apps)
-    found += _shared_places(variables, _apps.settled(apps, defaults))
+    if {"release", "supervisor"} & set(roles):
+        found += _shared_places(variables, _apps.settled(apps, defaults))
     if "supervisord_unit" in roles:
         found += _unit_problems(variables, apps)
     return list(dict.fromkeys(found))
@@ -133,9 +134,9 @@ def app_defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
     return defaults
 
 
-def _is_left_out(name: str, value: Any) -> bool:
-    """Many options take nothing for off."""
-    return value is None or (value == "" and name in PATTERNS)
+def _is_left_out(value: Any, option: Mapping[str, Any]) -> bool:
+    """Nothing is as good as an option's default where that is nothing."""
+    return value is None or (value == "" and option.get("default", "") == "")
 
 
 def _misspelt(names: Iterable[str], known: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[str]:
@@ -150,7 +151,7 @@ def _misspelt(names: Iterable[str], known: Mapping[str, Any], roles: tuple[str, 
 def _pattern_problems(variables: Mapping[str, Any]) -> Iterator[str]:
     for name, (pattern, meaning) in PATTERNS.items():
         value = variables.get(name)
-        if isinstance(value, (str, int, float)) and value != "" and not re.fullmatch(pattern, str(value)):
+        if isinstance(value, (str, int, float)) and not re.fullmatch(pattern, str(value)):
             # A webhook may hold a token.
             shown = "a value that is not shown" if name == "supervisor_notify_webhook" else repr(str(value))
             yield f"{name} is {shown}: it must be {meaning}"

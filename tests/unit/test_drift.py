@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
+import json
+import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gunicorn.config
 import pytest
-import supervisor.options
 import uvicorn
 import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _server_options, _spec
-from supervisor.events import EventTypes
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROLES = CHECKOUT / "roles"
 
 # How Gunicorn's validators take what a spec calls by these names.
 GUNICORN_TYPES = {
@@ -52,6 +55,12 @@ def default_of(server: str, spec: dict[str, Any], name: str) -> Any:
     """The spec's default as the server would take it."""
     render = _server_options.gunicorn_settings if server == "gunicorn" else _server_options.uvicorn_settings
     return render({name: spec[name]["default"]})[name]
+
+
+@pytest.mark.parametrize("package", ["gunicorn", "uvicorn"])
+def test_the_releases_looked_at_are_the_pinned_ones(package) -> None:
+    pins = (ROLES / "gunicorn_uvicorn" / "vars" / "main" / "pins.yml").read_text(encoding="utf-8")
+    assert importlib.metadata.version(package) == re.search(rf"\b{package}==([\d.]+)", pins)[1]
 
 
 def test_each_setting_of_gunicorn_is_there() -> None:
@@ -148,35 +157,40 @@ def test_implementations_of_uvicorn(key) -> None:
 # --- supervisor
 
 
-class Recording(supervisor.options.UnhosedConfigParser):
-    """supervisor's parser, which notes what it is asked for."""
+# EPEL's release; it needs pkg_resources, which setuptools had until 82.
+EPELS = ("supervisor==4.2.5", "setuptools==80.9.0")
 
-    asked: ClassVar[dict[str, dict[str, Any]]] = {}
 
-    def saneget(self, section, option, default=supervisor.options._marker, **kwargs):
-        # What it asks first: of an event listener's priority it has two opinions, and the group's counts.
-        self.asked.setdefault(section.split(":")[0], {}).setdefault(option, default)
-        return super().saneget(section, option, default, **kwargs)
+def python_with_epels_supervisor() -> Path:
+    place = CHECKOUT / ".cache" / "servers" / "supervisor-epel"
+    if not (place / "ready").exists():
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", place / "bin" / "python", *EPELS], check=True)
+        (place / "ready").touch()
+    return place / "bin" / "python"
+
+
+@pytest.fixture(scope="module", params=["pypi", "epel"])
+def release(request) -> dict[str, Any]:
+    """What one of the two releases asks for, and the events that it knows."""
+    python = sys.executable if request.param == "pypi" else python_with_epels_supervisor()
+    script = Path(__file__).with_name("_supervisor_asks.py")
+    done = subprocess.run([python, "-W", "ignore", script], capture_output=True, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    assert found["version"] == {"pypi": pinned_supervisor(), "epel": "4.2.5"}[request.param]
+    return found
+
+
+def pinned_supervisor() -> str:
+    pins = (ROLES / "supervisor" / "vars" / "main" / "pins.yml").read_text(encoding="utf-8")
+    return re.search(r"supervisor==([\d.]+)", pins)[1]
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory) -> dict[str, dict[str, Any]]:
+def asked(release) -> dict[str, dict[str, Any]]:
     """Section -> option -> default, as supervisor's own parser asks for them."""
-    folder = tmp_path_factory.mktemp("drift")
-    config = folder / "supervisord.conf"
-    config.write_text(
-        "[supervisord]\n[unix_http_server]\nfile=/tmp/x\n[inet_http_server]\nport=127.0.0.1:9\n[supervisorctl]\n"
-        "[program:p]\ncommand=/bin/true\n[program:q]\ncommand=/bin/true\n[group:g]\nprograms=q\n"
-        "[fcgi-program:f]\ncommand=/bin/true\nsocket=unix:///tmp/f\n"
-        "[eventlistener:e]\ncommand=/bin/true\nevents=TICK_5\n",
-        encoding="utf-8",
-    )
-    Recording.asked.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervisor.options, "UnhosedConfigParser", Recording)
-        supervisor.options.ServerOptions().realize(["-n", "-c", str(config)])
-        supervisor.options.ClientOptions().realize(["-c", str(config), "status"])
-    return Recording.asked
+    return release["asked"]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +218,7 @@ SPELLED_OUT = {("fcgi-program", "socket_mode"): "0700", ("program", "serverurl")
 def same_default(section: str, name: str, option: dict[str, Any], theirs: Any) -> None:
     if name in OWN_DEFAULTS:
         assert "default" not in option
-    elif theirs in (None, "") or theirs is supervisor.options._marker:
+    elif theirs in (None, ""):
         expected = SPELLED_OUT.get((section, name), SPELLED_OUT.get(("program", name)))
         assert option.get("default") == expected, name
     elif option["type"] == "list":
@@ -249,9 +263,9 @@ def test_types_of_a_program() -> None:
             functions[option["type"]](str(option.get("default", "1")).lower())
 
 
-def test_events() -> None:
-    known = {name for name in vars(EventTypes) if name.isupper()}
-    assert set(SUPERVISOR["supervisor_event_listeners"]["options"]["events"]["choices"]) == known
+def test_events(release) -> None:
+    events = SUPERVISOR["supervisor_event_listeners"]["options"]["events"]["choices"]
+    assert events == release["events"]
 
 
 def role_names() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _server_options
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _operations, _server_options
 
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache" / "collections"
@@ -95,6 +95,11 @@ def test_files_of_hooks(tmp_path, text) -> None:
     file = tmp_path / "hooks.py"
     file.write_text(text, encoding="utf-8")
     assert list(_server_options.hooks_problems(str(file))) == []
+
+
+def test_what_must_not_show() -> None:
+    apps = [{**GOOD, "secrets": {"A": "one", "B": ""}}, {**GOOD, "uvicorn": {"ssl_keyfile_password": "two"}}, GOOD]
+    assert _operations.app_secrets(apps) == ["one", "two"]
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def measure(host, port: int, count: int) -> tuple[float, int]:
     ("port", "promised"),
     [
         pytest.param(8001, 4, id="processes: 4 workers"),
-        pytest.param(8002, 16, id="threads: 2 workers of 8"),
+        pytest.param(8002, 16, id="threads: 1 worker of 16"),
         pytest.param(8003, 50, id="pseudo-threads: 1 worker of 50"),
         pytest.param(8004, 100, id="coroutines: the class asgi"),
         pytest.param(8005, 50, id="coroutines: the worker of Uvicorn"),

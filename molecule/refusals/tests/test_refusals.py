@@ -92,7 +92,11 @@ def test_broken_gunicorn_option(refused) -> None:
 
 
 def test_unknown_gunicorn_option(refused) -> None:
-    assert "timout is no setting of Gunicorn; did you mean timeout?" in refused(gunicorn={"timout": 60})
+    assert "unknown variable gunicorn.timout; did you mean gunicorn.timeout?" in refused(gunicorn={"timout": 60})
+
+
+def test_a_worker_class_that_can_not_be_imported(refused) -> None:
+    assert "No module named 'orders.workers'" in refused(worker_class="orders.workers.Own")
 
 
 def test_unknown_variable_of_an_app(refused) -> None:
