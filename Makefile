@@ -1,5 +1,6 @@
 # make demo   one host, an app on it, its answer and its URL
 # make test   lint, unit tests and every scenario
+# make test-all  that, and half an hour of deploys that are cut off anywhere
 # make bench  what things cost, as ratios
 # make clean  takes away all that these made
 SHELL := /bin/bash
@@ -13,15 +14,18 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 TESTHOSTS := tests/hosts/testhosts
 STAMP := .venv/.installed
 
-.PHONY: help demo test bench lint unit setup clean
+.PHONY: help demo test test-all bench lint unit setup clean
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 demo: setup
 	@.venv/bin/python tests/demo
 
 test: setup
 	@.venv/bin/python tests/run
+
+test-all: setup
+	@.venv/bin/python tests/run all
 
 bench: setup
 	@.venv/bin/python tests/bench

@@ -506,6 +506,22 @@ def test_a_stopped_nginx_is_started(play, host_names) -> None:
 # --- what a container has not got: that it is asked for
 
 
+def test_a_killed_nginx_comes_back(host_names, wait_for) -> None:
+    for name in host_names:
+        host = testinfra.get_host(f"podman://{name}")
+        master = host.check_output("systemctl show --property MainPID --value nginx")
+        host.check_output(f"kill -9 {master}")
+        wait_for(
+            lambda host=host, master=master: (
+                host.check_output("systemctl show --property MainPID --value nginx") not in ("0", master)
+                and host.run("curl --silent --output /dev/null http://127.0.0.1:8008/nginx_status").rc == 0
+            ),
+            10,
+            "another nginx answers",
+        )
+        assert ask(host, "https://orders.example.com/health").status == 200
+
+
 def test_selinux_would_get_the_type_of_the_sockets(play, host_names) -> None:
     done = play(str(SCENARIO / "selinux.yml"), "-vvv", "--extra-vars", "tasks_file=selinux")
     assert [row["failed"] for row in done.recap.values()] == [1] * len(host_names), done.output

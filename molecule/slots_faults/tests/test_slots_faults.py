@@ -256,9 +256,6 @@ def test_killed_on_the_host(hosts, source, good, wait_for, victim, stage) -> Non
     deploy.until(stage)
     for host in hosts:
         host.run(f"sh -c 'kill -9 $({KILLED[victim]})'")
-        if victim == "nginx":
-            # Its unit does not bring it back, and its workers hold the port; a person would do this.
-            host.run("sh -c 'pkill -9 nginx; systemctl reset-failed nginx; systemctl restart nginx'")
     deploy.process.wait(180)
     for host in hosts:
         wait_for(lambda host=host: serves(host), 30, "it serves again")
