@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-COLLECTIONS = CHECKOUT / ".cache" / "collections"
 ROLES = CHECKOUT / "roles"
 FACTS = {
     "processor_nproc": 2,
@@ -19,8 +17,6 @@ FACTS = {
     "distribution_major_version": "9",
     "architecture": "x86_64",
 }
-
-init_plugin_loader([str(COLLECTIONS)])
 
 
 def _load(path: Path) -> dict[str, Any]:

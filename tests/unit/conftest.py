@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ansible.plugins.loader import init_plugin_loader
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 COLLECTIONS = CHECKOUT / ".cache" / "collections"
 
@@ -18,3 +20,5 @@ def _link_checkout() -> None:
 
 _link_checkout()
 sys.path.insert(0, str(COLLECTIONS))
+# Ansible finds a collection's filters only if its own importer saw the collection first.
+init_plugin_loader([str(COLLECTIONS)])
