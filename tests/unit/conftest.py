@@ -20,5 +20,5 @@ def _link_checkout() -> None:
 
 _link_checkout()
 sys.path.insert(0, str(COLLECTIONS))
-# Before any import of the collection, for what was imported without Ansible's loader is broken by it later.
+# Ansible finds a collection's filters only if its own importer saw the collection first.
 init_plugin_loader([str(COLLECTIONS)])
