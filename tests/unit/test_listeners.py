@@ -635,6 +635,7 @@ def test_stop_of_a_retry_ends_the_retries(daemon: Daemon) -> None:
     until_logged(daemon, "retry", "retry in 1 s")
     cure(daemon, "web")
     daemon.until("web", "STARTING")
+    until_times(daemon, "web", 2)
     daemon.call("stopProcess", "web")
     until_logged(daemon, "retry", "web is STOPPED: nothing to retry")
     assert len(until_times(daemon, "web", 2)) == 2
