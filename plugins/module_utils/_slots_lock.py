@@ -130,7 +130,8 @@ class Lock:
         return found is not None and found.owner.run == self.owner.run
 
     def update(self, **changes: object) -> Claim:
-        assert self.claim is not None
+        if self.claim is None:
+            raise LostLock()
         self._write(replace(self.claim, renewed=time.time(), **changes))  # type: ignore[arg-type]
         return self.claim
 

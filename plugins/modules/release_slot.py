@@ -296,23 +296,25 @@ seealso:
 
 EXAMPLES = r"""
 - name: See what is to be done
-  asgiops.fastapi_host.release_slot: &orders
+  asgiops.fastapi_host.release_slot:
     name: orders
     state: begun
     release: 3f786850e387
     user: orders
     group: orders
-    files:
-      - path: run
-        content: "{{ lookup('ansible.builtin.template', 'run.j2') }}"
-        mode: "0750"
+    files: "{{ files }}"
     program: "{{ lookup('ansible.builtin.template', 'program.ini.j2') }}"
   register: begun
 
 - name: Do it
   asgiops.fastapi_host.release_slot:
-    <<: *orders
+    name: orders
     state: "{{ stage }}"
+    release: 3f786850e387
+    user: orders
+    group: orders
+    files: "{{ files }}"
+    program: "{{ lookup('ansible.builtin.template', 'program.ini.j2') }}"
   loop: [staged, prepared, live, settled]
   loop_control:
     loop_var: stage
