@@ -203,7 +203,8 @@ def _illegal_package(source: Mapping[str, Any]) -> Iterator[str]:
 def _without_slots(app: Mapping[str, Any]) -> Iterator[str]:
     """What the app itself asks of slots and, without names, does not have."""
     for key in SLOTTED_KEYS if not app.get("server_names") else ():
-        if app.get(key):
+        # A role fills its defaults in before it asks.
+        if app.get(key) and str(app[key]) != str(app_spec()[key].get("default")):
             yield f"{key} is set, but without server_names the app has no slots and is restarted in place"
 
 

@@ -180,3 +180,9 @@ def test_no_value_of_a_secret_is_said() -> None:
         problems = app_problems([{**SERVED, "tls": {"certificate": "/a.crt", "key_content": key}}])
         assert problems
         assert "hunter2" not in " ".join(problems)
+
+
+def test_an_app_without_slots_may_have_their_defaults() -> None:
+    """As the role release settles it, in whose variables a number may be text."""
+    assert app_problems([{**GOOD, "drain_timeout": "30", "soak": {}, "keep": 3}]) == []
+    assert "has no slots" in app_problems([{**GOOD, "drain_timeout": "31"}])[0]

@@ -132,7 +132,7 @@ BAD = {
     "death": ({"dies_after": 1.4}, "(ended by itself|any more)"),
     "status": ({"status": 500, "why": "no table"}, "status 500"),
     "hang": ({"hang": True}, "no answer within"),
-    "worker": ({"worker_dies_after": 1.4}, "a worker of it .* ended within"),
+    "worker": ({"worker_dies_after": 1.4}, "(a worker of it .* ended within|any more)"),
     "later": ({"bad_after": 1.3}, "any more"),
 }
 
