@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import time
 from typing import NamedTuple
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -126,14 +127,24 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def kernel_kills() -> dict[int, str]:
-    """The kernel's lines about the processes that it killed for want of memory, by their pids."""
-    lines = {}
+class Kill(NamedTuple):
+    """The kernel's line about a process that it killed for want of memory, and when, as time.time() counts."""
+
+    line: str
+    time: float
+
+
+def kernel_kills() -> dict[int, Kill]:
+    """By the pids. A pid may have been another process's before, so the time matters."""
+    kills = {}
+    booted = time.time() - time.monotonic()
     for record in _kernel_log():
         found = re.search(r"[Oo]ut of memory: Killed process (\d+)", record)
         if found:
-            lines[int(found[1])] = record.partition(";")[2].splitlines()[0]
-    return lines
+            head, _semicolon, text = record.partition(";")
+            # Priority, number, microseconds since the boot.
+            kills[int(found[1])] = Kill(text.splitlines()[0], booted + int(head.split(",")[2]) / 1e6)
+    return kills
 
 
 def _kernel_log() -> list[str]:

@@ -20,6 +20,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_s
 # A traceback may be longer than what is shown of a log.
 LINES_TO_READ = 200
 
+# Seconds by which the kernel's clock may be off, and supervisord's, which counts whole ones.
+CLOCK_MARGIN = 5
+
 # A line of supervisord's log: time, level, and what happened to whom.
 _EVENT = re.compile(
     r"^\S+ \S+ [A-Z]{4} (?:"
@@ -122,7 +125,7 @@ def _evidence(
     strays: list[int],
     health: str,
     refusal: str,
-    kills: Mapping[int, str],
+    kills: Mapping[int, host.Kill],
     local: bool,
 ) -> Evidence:
     killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
@@ -134,7 +137,11 @@ def _evidence(
         endings=past.endings or _last_ending(process),
         logs=[tails.stderr, tails.stdout],
         log_paths=[process.stdout_log, process.stderr_log],
-        kernel=[kills[pid] for pid in sorted({past.pid, *killed} & kills.keys())],
+        kernel=[
+            kills[pid].line
+            for pid in sorted({past.pid, *killed} & kills.keys())
+            if kills[pid].time > process.start - CLOCK_MARGIN
+        ],
         strays=strays,
         command=str(settings.get("command") or ""),
         # supervisord writes none as a word.

@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from _supervisor_daemon import (  # noqa: F401
     supervisord,
     wait_for,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_processes as host
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_causes as causes
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_evidence as evidence
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import SupervisorError
@@ -138,6 +140,29 @@ def test_out_of_memory_by_the_kernel(own_daemon: Daemon, memory_limit: Path) -> 
         script, r"the kernel killed process \d+ \(python3\S*\) of eater, because its control group", r"MemoryMax"
     )
     check(fail_all(own_daemon, {"eater": case}, startsecs=5)["eater"], case)
+
+
+class KilledOnce:
+    """What the kernel would tell if it had killed a process of each pid at a time."""
+
+    def __init__(self, at: float) -> None:
+        self.kill = host.Kill("Out of memory: Killed process 1 (python3)", at)
+
+    def keys(self) -> KilledOnce:
+        return self
+
+    def __rand__(self, pids: set[int]) -> set[int]:
+        return pids
+
+    def __getitem__(self, pid: int) -> host.Kill:
+        return self.kill
+
+
+@pytest.mark.parametrize(("seconds", "cause"), [(0, "Out of memory"), (3600, "exit status 3")])
+def test_a_pid_is_used_again(own_daemon: Daemon, monkeypatch, seconds: int, cause: str) -> None:
+    """What an hour ago had the pid of a process that ended now is another one."""
+    monkeypatch.setattr(host, "kernel_kills", lambda: KilledOnce(time.time() - seconds))
+    check(fail_all(own_daemon, {"web": Case("exit 3", cause, "")}, startsecs=1)["web"], Case("", cause, ""))
 
 
 @pytest.fixture(name="memory_limit")
