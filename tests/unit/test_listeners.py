@@ -367,7 +367,6 @@ def test_repeats_that_wait_are_reported_at_the_end(daemon: Daemon) -> None:
         daemon.start()
         hook.await_posts(1)
         daemon.starts("looping", 3)
-        daemon.call("stopProcess", "looping")
         daemon.call("stopProcess", "notify")
         assert hook.await_posts(2)[1]["count"] > 0
 

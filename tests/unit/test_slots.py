@@ -129,7 +129,7 @@ def test_a_lost_link_is_put_back_without_a_move(served: Host) -> None:
 BAD = {
     "check": ({"bad_check": True}, "bad settings"),
     "start": ({"crash": "no database"}, "cannot start: no database"),
-    "death": ({"dies_after": 1.4}, "(ended by itself|any more)"),
+    "death": ({"dies_after": 1.4}, "(ended by itself|a worker of it .* ended within|any more)"),
     "status": ({"status": 500, "why": "no table"}, "status 500"),
     "hang": ({"hang": True}, "no answer within"),
     "worker": ({"worker_dies_after": 1.4}, "(a worker of it .* ended within|any more)"),
