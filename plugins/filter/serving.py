@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _apps,
     _nginx,
+    _release,
     _server_options,
     _serving,
     _supervisor_config,
@@ -39,6 +40,7 @@ class FilterModule:
             "nginx_with_defaults": _filter(_nginx.with_defaults),
             "probe_address": _filter(_serving.probe_address),
             "python_literal": _filter(_serving.python_literal),
+            "release_plan": _filter(_release.release_plan),
             "shell_environment": _filter(_serving.shell_environment),
             "split_bind": _filter(_serving.split_bind),
             "stop_budget": _filter(_serving.stop_budget),

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The move that every change of an app is: fill the idle slot, prove it, make it live, drain and stop the old one.
 
-A run calls the stages in their order: begun, staged, prepared, live, settled; and abandoned when something failed
-between them. Each stage leaves the host so that it may be cut off and started anew there, at any moment:
+A run goes through the stages in their order: begun, staged, prepared, live, settled; one call may take it through
+several of them. abandoned is for what failed between two calls. Each stage leaves the host so that it may be cut off
+and started anew there, at any moment:
 
     begun, staged    the live slot is as it was, nothing of the idle one is loaded
     prepared         both run and both start at boot, live.sock leads to the old one, now and after a boot
@@ -19,7 +20,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -80,6 +82,8 @@ UNREACHED = (502, 504)
 class Command:
     name: str
     argv: Sequence[str]
+    # The stage that it is a part of.
+    stage: str
     timeout: int = 300
 
 
@@ -125,6 +129,8 @@ class Move:
         self.options = options
         self.lock = Lock(places.app / "deploy.lock", owner)
         self.label = label
+        # Seconds that passed while the app started, was watched, or finished its requests.
+        self.waited = 0.0
 
     def run(self, stage: str, dead_run: str = "", reason: str = "", check_mode: bool = False) -> dict[str, Any]:
         if check_mode:
@@ -145,14 +151,24 @@ class Move:
         if claim.release != self.wanted.release:
             raise SlotError(f"release is {self.wanted.release}, but this run began with {claim.release}")
         self._keep_what_it_was_built_from()
-        claim = self.lock.update(stage=stage)
+        result: dict[str, Any] = {"changed": True, "slot": claim.slot, "release": claim.release}
+        for each in _stages_to(claim, stage):
+            claim = self.lock.update(stage=each)
+            try:
+                result.update(getattr(self, f"_{each}")(claim))
+            except (SlotError, FileSetError, rpc.SupervisorError, OSError) as error:
+                failure = self._failure(error)
+                self._give_up(claim, str(failure))
+                raise failure from error
+        return {**result, "waited": round(self.waited, 2)}
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.monotonic()
         try:
-            result: dict[str, Any] = getattr(self, f"_{stage}")(claim)
-        except (SlotError, FileSetError, rpc.SupervisorError, OSError) as error:
-            failure = self._failure(error)
-            self._give_up(claim, str(failure))
-            raise failure from error
-        return {"changed": True, "slot": claim.slot, "release": claim.release, **result}
+            yield
+        finally:
+            self.waited += time.monotonic() - began
 
     # begun
 
@@ -235,7 +251,7 @@ class Move:
         check = Check(["/bin/sh", f"{{stage}}{places.slot(slot)}/run", "--check"], self.options.user)
         check_candidates(items, [check], self.options.stage_parent, self.label)
         apply([found for found in map(compare, items) if found], self.label)
-        self._run_commands(slot)
+        self._run_commands(claim)
         return {}
 
     def _note_what_is_built(self, claim: Claim) -> None:
@@ -272,9 +288,10 @@ class Move:
     def _prepared(self, claim: Claim) -> dict[str, Any]:
         slot = claim.slot
         self._write(self.wanted.program_item(self.places, slot))
-        self._control(self.places.program(slot), "restarted")
-        self._gate(slot)
-        self._run_commands(slot)
+        with self._waiting():
+            self._control(self.places.program(slot), "restarted")
+            self._gate(slot)
+        self._run_commands(claim)
         return {"pid": self._process(slot).pid}
 
     def _gate(self, slot: str) -> None:
@@ -326,8 +343,9 @@ class Move:
         slot = claim.slot
         self._point_to(slot)
         self._confirm(slot)
-        self._run_commands(slot)
-        self._soak(slot)
+        self._run_commands(claim)
+        with self._waiting():
+            self._soak(slot)
         self._write(self.wanted.tmpfiles_item(self.places, slot))
         return {}
 
@@ -386,11 +404,12 @@ class Move:
     def _settled(self, claim: Claim) -> dict[str, Any]:
         places = self.places
         self._record(claim, ledger.GOOD, "")
-        dropped = self._retire(_other(claim.slot))
+        with self._waiting():
+            dropped = self._retire(_other(claim.slot))
         self._retire_in_place()
         self._point_current(claim.release)
         removed = self._prune(claim.release)
-        self._run_commands(claim.slot)
+        self._run_commands(claim)
         self.lock.release()
         return {"dropped": dropped, "removed": removed, "live": str(places.socket(claim.slot))}
 
@@ -466,11 +485,13 @@ class Move:
 
     # What the stages share
 
-    def _run_commands(self, slot: str) -> None:
+    def _run_commands(self, claim: Claim) -> None:
         for command in self.options.commands:
+            if command.stage != claim.stage:
+                continue
             run_check(
                 Check(
-                    ["/bin/sh", str(self.places.slot(slot) / "run"), "--exec", *command.argv],
+                    ["/bin/sh", str(self.places.slot(claim.slot) / "run"), "--exec", *command.argv],
                     self.options.user,
                     timeout=command.timeout,
                     what=f"{command.name} ({' '.join(command.argv)})",
@@ -531,6 +552,12 @@ class Move:
         difference = compare(item)
         if difference:
             apply([difference], self.label)
+
+
+def _stages_to(claim: Claim, stage: str) -> Sequence[str]:
+    """What is left on the way to a stage, with it. A run that fills no slot begins with live."""
+    reached = STAGES.index(claim.stage) if claim.fresh or claim.stage != "begun" else STAGES.index("prepared")
+    return STAGES[reached + 1 : STAGES.index(stage) + 1] or (stage,)
 
 
 def _in_short(reason: str) -> str:

@@ -44,13 +44,16 @@ options:
   state:
     description:
       - V(begun) compares the live slot with what is wanted. If they differ it takes the lock, for all later stages.
-      - V(staged) writes the idle slot after a check of its candidate files, and runs O(commands).
-      - V(prepared) starts it, waits until it is well, and runs O(commands).
-      - V(live) moves C(live.sock), makes sure that the new slot answers there, runs O(commands) and watches the slot
-        for O(soak). What fails turns the link back.
-      - V(settled) lets the old slot finish, stops it, removes old releases, runs O(commands) and gives the lock back.
+      - V(staged) writes the idle slot after a check of its candidate files, and runs its O(commands).
+      - V(prepared) starts it, waits until it is well, and runs its O(commands).
+      - V(live) moves C(live.sock), makes sure that the new slot answers there, runs its O(commands) and watches the
+        slot for O(soak). What fails turns the link back.
+      - V(settled) lets the old slot finish, stops it, removes old releases, runs its O(commands) and gives the lock
+        back.
       - V(abandoned) clears away what a run began that failed between two stages. Nothing is done if no lock is held.
       - A stage that fails does the same by itself.
+      - The stages are gone through in this order. Those that are left on the way to the one that is asked for belong to
+        the call.
     type: str
     choices: [begun, staged, prepared, live, settled, abandoned]
     required: true
@@ -233,6 +236,11 @@ options:
         type: list
         elements: str
         required: true
+      stage:
+        description: The stage at whose end it runs.
+        type: str
+        choices: [staged, prepared, live, settled]
+        required: true
       timeout:
         description: Seconds until it is ended and counts as failed.
         type: int
@@ -309,15 +317,12 @@ EXAMPLES = r"""
 - name: Do it
   asgiops.fastapi_host.release_slot:
     name: orders
-    state: "{{ stage }}"
+    state: settled
     release: 3f786850e387
     user: orders
     group: orders
     files: "{{ files }}"
     program: "{{ lookup('ansible.builtin.template', 'program.ini.j2') }}"
-  loop: [staged, prepared, live, settled]
-  loop_control:
-    loop_var: stage
   when: begun is changed
 """
 
@@ -353,6 +358,11 @@ dropped:
   description: How many connections to the old slot were still open when O(drain_timeout) had passed.
   returned: with O(state=settled)
   type: int
+waited:
+  description: Seconds that passed while the app started, was watched, or finished its requests.
+  returned: with every stage after V(begun)
+  type: float
+  sample: 4.2
 removed:
   description: The releases that were removed.
   returned: with O(state=settled)
@@ -360,7 +370,7 @@ removed:
   elements: str
 pid:
   description: The first process of the new slot.
-  returned: with O(state=prepared)
+  returned: when the stage V(prepared) was gone through
   type: int
 holder:
   description: Who holds the lock, when that is why the task failed.
@@ -457,6 +467,7 @@ SPEC: dict[str, Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "argv": {"type": "list", "elements": "str", "required": True},
+            "stage": {"type": "str", "choices": ["staged", "prepared", "live", "settled"], "required": True},
             "timeout": {"type": "int", "default": 300},
         },
     },

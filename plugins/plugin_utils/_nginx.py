@@ -8,14 +8,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _spec
 
-SPECS = Path(__file__).resolve().parents[2] / "roles" / "nginx" / "meta" / "argument_specs.yml"
 # The option of the role whose keys are those of an app.
 APP_OPTION = "nginx_defaults"
 
@@ -39,8 +36,7 @@ PLAIN_PATH = re.compile(r"/[^\s;{}\"'$\\]*")
 @functools.cache
 def app_options() -> dict[str, Any]:
     """What nginx takes of an app, as the role's argument spec describes it."""
-    specs = yaml.safe_load(SPECS.read_text(encoding="utf-8"))
-    options: dict[str, Any] = specs["argument_specs"]["main"]["options"][APP_OPTION]["options"]
+    options: dict[str, Any] = _spec.role_options("nginx")[APP_OPTION]["options"]
     return options
 
 

@@ -11,11 +11,20 @@ from ansible.template import Templar, trust_as_template
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROLES = CHECKOUT / "roles"
 FACTS = {
-    "processor_nproc": 2,
-    "memtotal_mb": 4000,
     "distribution": "CentOS",
     "distribution_major_version": "9",
     "architecture": "x86_64",
+}
+# What the module host_info tells of a host where everything is there.
+HOST = {
+    "packages": {"nginx": "1.20.1", "supervisor": "4.2.5"},
+    "units": {
+        unit: {"active": True, "enabled": True, "needs_reload": False} for unit in ("firewalld", "nginx", "supervisord")
+    },
+    "uv": [],
+    "nginx_configuration": "",
+    "cpus": 2,
+    "memory_mb": 4000,
 }
 
 
@@ -28,7 +37,11 @@ class Role:
 
     def __init__(self, name: str, **given: Any) -> None:
         self.path = ROLES / name
-        self.variables: dict[str, Any] = {"ansible_facts": FACTS, "ansible_managed": "Written by Ansible."}
+        self.variables: dict[str, Any] = {
+            "ansible_facts": FACTS,
+            "__fastapi_host": HOST,
+            "ansible_managed": "Written by Ansible.",
+        }
         self.variables |= _load(self.path / "defaults" / "main.yml")
         for file in sorted((self.path / "vars").rglob("*.yml")):
             self.variables |= _load(file)

@@ -362,7 +362,7 @@ def test_commands_run_in_the_slot_and_their_failure_stops_the_deploy(served: Hos
     served.release("two")
     mark = served.root / "mark"
     wanted = served.wanted("two", text="second")
-    command = Command("migrate", ["/bin/sh", "-c", f'echo "$RELEASE" > {mark}'])
+    command = Command("migrate", ["/bin/sh", "-c", f'echo "$RELEASE" > {mark}'], "staged")
     go(served.move(wanted, commands=[command]), "staged")
     assert mark.read_text().strip() == str(served.places.release("two"))
     served.move(wanted).run("abandoned")
@@ -371,11 +371,50 @@ def test_commands_run_in_the_slot_and_their_failure_stops_the_deploy(served: Hos
         go(
             move, {"staged": "begun", "prepared": "staged", "live": "prepared"}[stage]
         ) if stage != "staged" else move.run("begun")
-        move.options = replace(move.options, commands=[Command("hook", ["/bin/sh", "-c", "echo no luck; exit 4"])])
+        move.options = replace(
+            move.options, commands=[Command("hook", ["/bin/sh", "-c", "echo no luck; exit 4"], stage)]
+        )
         with pytest.raises(SlotError, match=r"hook .* ended with status 4[\s\S]*no luck"):
             move.run(stage)
         assert answer(served)["text"] == "first"
         is_clean(served, "blue")
+
+
+def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: Host) -> None:
+    served.release("two")
+    mark = served.root / "mark"
+    stages = ["staged", "prepared", "live", "settled"]
+    commands = [Command(f"hook {stage}", ["/bin/sh", "-c", f"echo {stage} >> {mark}"], stage) for stage in stages]
+    move = served.move(served.wanted("two", text="second"), commands=commands)
+    move.run("begun")
+    result = move.run("settled")
+    assert mark.read_text().split() == stages
+    assert (result["slot"], result["dropped"]) == ("green", 0)
+    # The gate, at least.
+    assert 0.5 <= result["waited"] < 30
+    assert answer(served)["text"] == "second"
+    is_clean(served, "green")
+
+
+@pytest.mark.parametrize("stage", ["staged", "prepared", "live"])
+def test_one_call_that_fails_at_a_stage_leaves_the_old_slot(served: Host, stage: str) -> None:
+    served.release("two")
+    command = Command("hook", ["/bin/sh", "-c", "exit 4"], stage)
+    move = served.move(served.wanted("two", text="second"), commands=[command])
+    move.run("begun")
+    with pytest.raises(SlotError, match="ended with status 4"):
+        move.run("settled")
+    assert answer(served)["text"] == "first"
+    is_clean(served, "blue")
+    assert entries(served)[-1] == ("deploy", "two", "bad")
+
+
+def test_one_call_goes_on_where_an_earlier_one_stopped(served: Host) -> None:
+    served.release("two")
+    wanted = served.wanted("two", text="second")
+    go(served.move(wanted), "prepared")
+    assert "pid" not in served.move(wanted).run("settled")
+    is_clean(served, "green")
 
 
 def test_shared_directories_and_files(served: Host) -> None:

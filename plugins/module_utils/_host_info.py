@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the roles want to know of a host before they do anything to it. What can't be told counts as not there."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+# All that the roles install by name. One that is missing here is never seen, so that dnf is asked for it every time.
+PACKAGES = (
+    "epel-release",
+    "git-core",
+    "nginx",
+    "openssh-clients",
+    "policycoreutils-python-utils",
+    "python3",
+    "python3-pip",
+    *(f"python3.{minor}{part}" for minor in range(10, 16) for part in ("", "-pip")),
+    "supervisor",
+)
+UNITS = ("firewalld", "nginx", "supervisord")
+COMMAND_SECONDS = 30
+NGINX_SECONDS = 5
+NGINX_MARK = "configuration:"
+
+
+class Unit(NamedTuple):
+    """A unit of systemd's as systemctl show tells of it (systemctl(1))."""
+
+    active: bool = False
+    enabled: bool = False
+    # Its files are newer than what systemd has read.
+    needs_reload: bool = False
+
+
+def _output(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C"},
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def packages() -> dict[str, str]:
+    """The versions of those that are installed."""
+    told = _output(["rpm", "--query", "--queryformat", "%{NAME}\t%{VERSION}\n", *PACKAGES])
+    return {name: version for name, tab, version in (line.partition("\t") for line in told.splitlines()) if tab}
+
+
+def units() -> dict[str, Unit]:
+    told = _output(
+        [
+            "systemctl",
+            "show",
+            "--property=Id,ActiveState,UnitFileState,NeedDaemonReload",
+            *(f"{unit}.service" for unit in UNITS),
+        ]
+    )
+    found = dict.fromkeys(UNITS, Unit())
+    for block in told.split("\n\n"):
+        values = {key: value for key, _equals, value in (line.partition("=") for line in block.splitlines())}
+        name = values.get("Id", "").rpartition(".service")[0]
+        if name in found:
+            found[name] = Unit(
+                active=values.get("ActiveState") == "active",
+                enabled=values.get("UnitFileState") == "enabled",
+                needs_reload=values.get("NeedDaemonReload") == "yes",
+            )
+    return found
+
+
+def cpus() -> int:
+    """Those that a process may run on, as nproc(1) counts them."""
+    return len(os.sched_getaffinity(0))
+
+
+def memory_mb(meminfo: str = "/proc/meminfo") -> int:
+    """The host's memory in MiB, the line MemTotal of proc_meminfo(5)."""
+    for line in Path(meminfo).read_text(encoding="ascii").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def uv_releases(base_dir: str) -> list[str]:
+    return sorted(path.parent.parent.name for path in Path(base_dir).glob("uv/*/bin/uv"))
+
+
+def nginx_configuration(port: int) -> str:
+    """The digest of what nginx has read, which it tells on its status port; empty when it tells none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=NGINX_SECONDS)
+    try:
+        connection.request("GET", "/configuration")
+        said = connection.getresponse().read(200).decode("ascii", "replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+    return said.partition(NGINX_MARK)[2] if said.startswith(NGINX_MARK) else ""

@@ -1,0 +1,121 @@
+#!/usr/bin/python
+
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Tell in one call what the roles need to know of a host
+version_added: 0.1.0
+description:
+  - Returns which of the roles' packages are installed, how their units fare, which releases of uv are there, which
+    configuration nginx runs with, and what CPUs and memory the host has.
+  - The roles leave out what would find nothing to do. What can't be told counts as not there, so that it is done.
+notes:
+  - M(ansible.builtin.dnf) and M(ansible.builtin.systemd_service) cost a round trip and most of a second for each
+    package and unit, M(ansible.builtin.setup) half a second for the number of CPUs; M(ansible.builtin.package_facts)
+    and M(ansible.builtin.service_facts) list the whole host.
+author:
+  - asgiops maintainers (@asgiops)
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+options:
+  base_dir:
+    description: The directory below which uv lies.
+    type: path
+    default: /opt/fastapi
+  nginx_status_port:
+    description: The port of 127.0.0.1 where nginx tells its status.
+    type: int
+    default: 8008
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  asgiops.fastapi_host.host_info:
+  register: host
+
+- name: Install nginx
+  ansible.builtin.dnf:
+    name: nginx
+    state: present
+  when: "'nginx' not in host.packages"
+"""
+
+RETURN = r"""
+packages:
+  description: The versions of the roles' packages that are installed, by name.
+  returned: always
+  type: dict
+  sample: {"nginx": "1.20.1", "supervisor": "4.2.5"}
+units:
+  description: The units C(supervisord), C(nginx) and C(firewalld).
+  returned: always
+  type: dict
+  contains:
+    active:
+      description: Whether it runs.
+      type: bool
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    needs_reload:
+      description: Whether systemd has yet to read its files.
+      type: bool
+  sample: {"nginx": {"active": true, "enabled": true, "needs_reload": false}}
+uv:
+  description: The releases of uv that are there.
+  returned: always
+  type: list
+  elements: str
+  sample: ["0.13.9"]
+nginx_configuration:
+  description: The digest of the configuration that nginx has read. Empty when it does not run or tells none.
+  returned: always
+  type: str
+  sample: 9f86d081884c7d65
+cpus:
+  description: The CPUs that a process may run on.
+  returned: always
+  type: int
+  sample: 4
+memory_mb:
+  description: The host's memory in MiB.
+  returned: always
+  type: int
+  sample: 7821
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_info
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "base_dir": {"type": "path", "default": "/opt/fastapi"},
+            "nginx_status_port": {"type": "int", "default": 8008},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(
+        changed=False,
+        packages=_host_info.packages(),
+        units={name: unit._asdict() for name, unit in _host_info.units().items()},
+        uv=_host_info.uv_releases(module.params["base_dir"]),
+        nginx_configuration=_host_info.nginx_configuration(module.params["nginx_status_port"]),
+        cpus=_host_info.cpus(),
+        memory_mb=_host_info.memory_mb(),
+    )
+
+
+if __name__ == "__main__":
+    main()
