@@ -68,7 +68,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_buil
 STAGES = ("begun", "staged", "prepared", "live", "settled", "abandoned")
 ACTIONS = ("deploy", "rollback", "restart")
 # What gunicorn_uvicorn leaves for an app without slots.
-IN_PLACE_FILES = ("environment", "gunicorn.conf.py", "uvicorn_server.py", "check.py", "run")
+IN_PLACE_FILES = ("environment", "gunicorn.conf.py", "hooks.py", "uvicorn_server.py", "check.py", "run")
 
 ASK_SECONDS = 5.0
 POLL_SECONDS = 0.25

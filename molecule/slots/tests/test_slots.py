@@ -201,3 +201,17 @@ def test_no_request_fails(hosts, run, source, load) -> None:
     assert total >= TOTAL, results
     for host in hosts:
         is_clean(host)
+
+
+# Last, since the app has no slots afterwards
+
+
+def test_an_app_whose_names_are_removed_runs_in_place_alone(hosts, run, source, scenario_apps) -> None:
+    app = {name: value for name, value in scenario_apps[0].items() if name not in ("server_names", "drain_timeout")}
+    app |= {"source": {"path": source("6.0.0")["app_source"]}, "bind": "127.0.0.1:8000"}
+    run(DEPLOY, fastapi_apps=[app])
+    for host in hosts:
+        shown = host.check_output("supervisorctl status").splitlines()
+        assert [row.split()[:2] for row in shown] == [["orders", "RUNNING"]]
+        assert "6.0.0" in host.check_output("curl --silent --fail --max-time 5 http://127.0.0.1:8000/version")
+        assert host.run("ls /etc/fastapi/orders/blue/* /etc/fastapi/orders/green/* /run/fastapi/orders/*").stdout == ""
