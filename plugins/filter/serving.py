@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _apps,
     _nginx,
@@ -16,6 +18,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _serving,
     _supervisor_config,
 )
+
+display = Display()
 
 
 def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,10 +34,17 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
+def _app_problems(apps: Any, required: Iterable[str] = _apps.REQUIRED) -> list[str]:
+    problems = _apps.app_problems(apps, required)
+    for warning in [] if problems else _apps.app_warnings(apps):
+        display.warning(warning)
+    return problems
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "app_problems": _filter(_apps.app_problems),
+            "app_problems": _filter(_app_problems),
             "gunicorn_settings": _filter(_server_options.gunicorn_settings),
             "nginx_servers": _filter(_nginx.servers),
             "nginx_tls_files": _filter(_nginx.tls_files),

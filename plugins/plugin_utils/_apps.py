@@ -21,6 +21,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
 # An app is described by what these roles take, without their prefixes, and by what nginx takes of it.
 APP_ROLES = ("release", "gunicorn_uvicorn")
 
+# Of an entry of fastapi_apps.
+REQUIRED = ("name", "app", "source")
+
 # What is about a host or a run.
 NOT_OF_AN_APP = ("settings", "proxy_url")
 
@@ -95,7 +98,7 @@ def app_spec() -> dict[str, Any]:
 
 
 def app_problems(
-    apps: Any, required: Iterable[str] = ("name", "app", "source"), defaults: Optional[Mapping[str, Any]] = None
+    apps: Any, required: Iterable[str] = REQUIRED, defaults: Optional[Mapping[str, Any]] = None
 ) -> list[str]:
     """All that is wrong with a list of apps, a sentence each; an empty list when nothing is.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.asgiops.fastapi_host.plugins.filter import serving
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _operations, _server_options
 
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
@@ -168,3 +169,14 @@ def test_one_role_alone(play) -> None:
     variables = {"supervisor_umask": "9", "python_venv_version": "3.9", "supervisord_unit_timeout_stop_sec": 10}
     assert play(variables, roles=["python_venv"])["msg"].count("\n") == 0
     assert "may take 90 s" in play(variables, roles=["supervisord_unit"])["msg"]
+
+
+def test_the_filter_warns_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(serving.display, "warning", said.append)
+    check = serving.FilterModule().filters()["app_problems"]
+    assert check([{**GOOD, "server": "uvicorn", "gunicorn": {"timeout": 5}}]) == []
+    assert said == ["app orders: gunicorn has no effect: server is uvicorn"]
+    # What is refused comes first.
+    assert check([{**GOOD, "server": "uvicorn", "gunicorn": {"timeout": 5}, "workers": "x"}])
+    assert len(said) == 1
