@@ -804,8 +804,8 @@ GENERAL_RULES: Sequence[Rule] = (
         "unit",
         r"ActiveState=active",
         "The unit supervisord is active, and its socket is missing: it is just starting, or listens elsewhere.",
-        "Restart it if its configuration has changed since it started: systemctl restart supervisord. Or compare file= in"
-        " the section [unix_http_server] with where it was looked for.",
+        "Restart it if its configuration has changed since it started: systemctl restart supervisord. Or compare file="
+        " in its section [unix_http_server] with where it was looked for.",
     ),
     Rule(
         "supervisord",

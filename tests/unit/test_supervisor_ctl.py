@@ -20,7 +20,7 @@ LOGIN = "username=ops\npassword=50%%;hunter2 ü\n"
 
 
 @pytest.fixture(name="daemon")
-def daemon_fixture(own_daemon: Daemon) -> Daemon:  # noqa: F811
+def daemon_fixture(own_daemon: Daemon) -> Daemon:
     """A supervisord with a login, whose file says both halves of it."""
     digest = hashlib.sha1(PASSWORD.encode()).hexdigest()
     own_daemon.server += f"username=ops\npassword={{SHA}}{digest}\n"
