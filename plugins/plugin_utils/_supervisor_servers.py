@@ -182,7 +182,7 @@ def _name_problems(server: Server, variables: Mapping[str, Any]) -> Iterator[str
     # One that is missing is told by the check of types.
     if not server.name:
         return
-    first = next(other for other in servers_of(variables, server.kind) if other.name == server.name)
+    first, *_more = [other for other in servers_of(variables, server.kind) if other.name == server.name]
     if not _supervisor_config.NAME.fullmatch(server.name):
         yield f"name is {server.name!r}: it must be letters, digits, '_', '.' and '-', not '.' or '-' first"
     elif first.label != server.label:
