@@ -10,12 +10,20 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 options:
+  config:
+    description:
+      - The configuration whose section C([supervisorctl]) says where supervisord listens and what its login is, as
+        C(supervisorctl) itself does it. So neither is said twice, and no password leaves the host.
+      - It is used where O(server_url) is left out. Where there is no such file or section, supervisord is expected at
+        V(unix:///run/supervisor/supervisor.sock), without a login.
+    type: path
+    default: /etc/supervisord.conf
   server_url:
     description:
       - Where supervisord listens, either its Unix socket as V(unix:///path/of/the.sock), or V(http://host:port).
       - The host is the one that the module runs on, not the controller.
+      - The login of O(config) is not used with it.
     type: str
-    default: unix:///run/supervisor/supervisor.sock
   username:
     description: The user name of supervisord's C([unix_http_server]) or C([inet_http_server]), if it has one.
     type: str

@@ -17,6 +17,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _server_options,
     _serving,
     _supervisor_config,
+    _supervisor_servers,
 )
 
 display = Display()
@@ -55,11 +56,13 @@ class FilterModule:
             "shell_environment": _filter(_serving.shell_environment),
             "split_bind": _filter(_serving.split_bind),
             "stop_budget": _filter(_serving.stop_budget),
+            "supervisor_client": _filter(_supervisor_servers.supervisor_client),
             "supervisor_groups": _filter(_supervisor_config.supervisor_groups),
+            "supervisor_login": _filter(_supervisor_servers.supervisor_login),
             "supervisor_options": _filter(_serving.supervisor_options),
-            "supervisor_password": _filter(_supervisor_config.supervisor_password),
-            "supervisor_secrets": _filter(_supervisor_config.supervisor_secrets),
+            "supervisor_secrets": _filter(_supervisor_servers.supervisor_secrets),
             "supervisor_sections": _filter(_supervisor_config.supervisor_sections),
+            "supervisor_servers": _filter(_supervisor_servers.supervisor_servers),
             "systemd_quote": _filter(_serving.systemd_quote),
             "uvicorn_settings": _filter(_server_options.uvicorn_settings),
             "worker_plan": _filter(_serving.worker_plan),

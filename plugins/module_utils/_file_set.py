@@ -53,6 +53,8 @@ class Item:
     secret: bool = False
     target: Optional[str] = None
     absent: bool = False
+    # How a line begins whose rest is a secret; matches none when empty.
+    secret_lines: str = ""
 
     @property
     def is_directory(self) -> bool:
@@ -167,6 +169,8 @@ def compare(item: Item) -> Optional[Difference]:
             difference.reasons.append("content")
             if item.secret:
                 difference.before = "(other secret content, not shown)\n"
+            elif item.secret_lines:
+                difference.before = _veiled(current, item.secret_lines, set(_lines(item.content)))
     if stat.S_IMODE(found.st_mode) != item.mode:
         difference.reasons.append(f"mode {stat.S_IMODE(found.st_mode):04o} -> {item.mode:04o}")
     if found.st_uid != user_id(item.owner):
@@ -195,7 +199,27 @@ def _shown(item: Item, content: Optional[bytes]) -> str:
         return ""
     if item.secret:
         return "(secret content, not shown)\n"
+    if item.secret_lines:
+        return _veiled(content, item.secret_lines, set(_lines(content)))
     return content.decode("utf-8", "replace")
+
+
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8", "replace").splitlines(keepends=True)
+
+
+def _veiled(content: bytes, beginning: str, same: set[str]) -> str:
+    """The text without the secrets in it, of which those that are not in the same lines look different."""
+    try:
+        pattern = re.compile(beginning)
+    except re.error as error:
+        raise FileSetError(f"secret_lines {beginning!r} is no regular expression: {error}") from None
+    shown = []
+    for line in _lines(content):
+        found = pattern.match(line)
+        veil = "(secret, not shown)" if line in same else "(other secret, not shown)"
+        shown.append(f"{line[: found.end()]}{veil}\n" if found else line)
+    return "".join(shown)
 
 
 def stage(items: list[Item], folder: str) -> None:

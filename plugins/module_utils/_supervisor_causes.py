@@ -804,14 +804,15 @@ GENERAL_RULES: Sequence[Rule] = (
         "unit",
         r"ActiveState=active",
         "The unit supervisord is active, and its socket is missing: it is just starting, or listens elsewhere.",
-        "Compare file= in the section [unix_http_server] of its configuration with server_url.",
+        "Restart it if its configuration has changed since it started: systemctl restart supervisord. Or compare file="
+        " in its section [unix_http_server] with where it was looked for.",
     ),
     Rule(
         "supervisord",
         "unit",
         r"NotRunning|NoSocket|Refused",
         "supervisord was not started, and no systemd here keeps it alive; or it listens elsewhere.",
-        "Start it, or correct server_url.",
+        "Start it, or correct the address.",
     ),
 )
 

@@ -69,6 +69,10 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         connection = replace(connection, connect_timeout=0)
     try:
         supervisor = rpc.connect(connection)
+    except rpc.OtherLogin as error:
+        if request.require_running:
+            raise
+        return _nothing_to_do(error)
     except rpc.NotRunning as error:
         if not request.require_running:
             return _nothing_to_do(error)
@@ -123,7 +127,7 @@ def _refuse_contradictions(request: Request) -> None:
         )
 
 
-def _nothing_to_do(error: rpc.NotRunning) -> dict[str, Any]:
+def _nothing_to_do(error: rpc.SupervisorError) -> dict[str, Any]:
     return {
         **Actions().as_result(),
         "processes": [],

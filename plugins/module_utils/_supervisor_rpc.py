@@ -13,11 +13,15 @@ import socket
 import time
 import xmlrpc.client
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_ctl
+
+CONFIG = "/etc/supervisord.conf"
+# Where no configuration says another one.
 DEFAULT_URL = "unix:///run/supervisor/supervisor.sock"
 URL_FORMS = "unix:///path/of/the.sock or http://host:port"
 # supervisord answers from one thread; this is the longest silence that is taken for work and not for a hang.
@@ -50,7 +54,8 @@ _QUOTED_SETTINGS = (
 
 # What the modules have in common, for their argument_spec.
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
-    "server_url": {"type": "str", "default": DEFAULT_URL},
+    "config": {"type": "path", "default": CONFIG},
+    "server_url": {"type": "str"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
 }
@@ -86,6 +91,10 @@ class AccessDenied(SupervisorError):
 
 class BadLogin(SupervisorError):
     pass
+
+
+class OtherLogin(BadLogin):
+    """The login of the configuration file is not, or not yet, that of the supervisord that runs."""
 
 
 class ShuttingDown(SupervisorError):
@@ -139,12 +148,13 @@ class Address:
 
 @dataclass(frozen=True)
 class Connection:
-    """Where supervisord is and how to be let in."""
+    """Where supervisord is and how to be let in; without server_url the file config says both."""
 
-    server_url: str = DEFAULT_URL
+    server_url: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     connect_timeout: float = 10
+    config: str = CONFIG
 
 
 def require_not_negative(**options: float) -> None:
@@ -159,27 +169,40 @@ def redact(text: str) -> str:
     return text
 
 
-def parse_url(url: str) -> Address:
+def parse_url(url: str, label: str = "server_url") -> Address:
     if url.startswith("unix://"):
         path = url[len("unix://") :]
         if not path.startswith("/"):
             raise BadServerUrl(
-                f"server_url {url}: the path must be absolute, as in unix:///run/supervisor/supervisor.sock"
+                f"{label} {url}: the path must be absolute, as in unix:///run/supervisor/supervisor.sock"
             )
         return Address(url, path=path)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadServerUrl(f"server_url {url}: {error}; allowed is {URL_FORMS}") from None
+        raise BadServerUrl(f"{label} {url}: {error}; allowed is {URL_FORMS}") from None
     if "@" in parts.netloc:
         # The URL is not repeated, since it holds the password.
-        raise BadServerUrl("server_url holds a user name or password; set the options username and password instead")
+        raise BadServerUrl(f"{label} holds a user name or password; set username and password instead")
     if parts.scheme != "http":
-        raise BadServerUrl(f"server_url {url}: unknown kind of address; allowed is {URL_FORMS}")
+        raise BadServerUrl(f"{label} {url}: unknown kind of address; allowed is {URL_FORMS}")
     if not parts.hostname or not port or parts.path not in ("", "/", "/RPC2") or parts.query or parts.fragment:
-        raise BadServerUrl(f"server_url {url}: a host and a port and nothing else must follow; allowed is {URL_FORMS}")
+        raise BadServerUrl(f"{label} {url}: a host and a port and nothing else must follow; allowed is {URL_FORMS}")
     return Address(url, host=parts.hostname, port=port)
+
+
+def _settings(path: str) -> _supervisor_ctl.Settings | None:
+    try:
+        return _supervisor_ctl.read(path)
+    except PermissionError:
+        raise AccessDenied(
+            f"config {path}: permission denied for user id {os.geteuid()}; run the task with become, or set server_url"
+        ) from None
+    except OSError as error:
+        raise SupervisorError(f"config {path}: {error.strerror}") from None
+    except _supervisor_ctl.Unreadable as error:
+        raise SupervisorError(f"config {path}: {error}; correct the file, or set server_url") from None
 
 
 class _UnixHTTPConnection(http.client.HTTPConnection):
@@ -202,7 +225,16 @@ class Supervisor:
     """One kept connection. Every call goes through system.multicall: it gives a reason where a call alone gives 500."""
 
     def __init__(self, connection: Connection, call_timeout: float = CALL_TIMEOUT) -> None:
-        self.address = parse_url(connection.server_url)
+        self._config = connection.config
+        found = None if connection.server_url else _settings(connection.config)
+        self._label = f"{connection.config}: serverurl" if found else "server_url"
+        self._cure = f"restart it if {connection.config} has changed since" if found else "correct server_url"
+        # Whether the login is the file's, or none because the file has none.
+        self._login_of_file = found is not None and connection.username is None
+        if found and self._login_of_file:
+            connection = replace(connection, username=found.username, password=found.password)
+        url = connection.server_url or (found.server_url if found else DEFAULT_URL)
+        self.address = parse_url(url, self._label)
         self._username = connection.username
         self._call_timeout = call_timeout
         self._headers = {"Content-Type": "text/xml", "Host": "localhost"}
@@ -289,7 +321,7 @@ class Supervisor:
         except http.client.HTTPException as error:
             self.close()
             raise NotSupervisord(
-                f"{self.address} does not speak HTTP as supervisord does ({type(error).__name__}); check server_url"
+                f"{self.address} does not speak HTTP as supervisord does ({type(error).__name__}); check {self._label}"
             ) from None
         if response.status != 200:
             self.close()
@@ -304,16 +336,16 @@ class Supervisor:
             raise self._connect_error(error) from None
 
     def _connect_error(self, error: OSError) -> SupervisorError:
-        where = f"server_url {self.address.url}"
+        where = f"{self._label} {self.address.url}"
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return NoSocket(
                 f"{where}: there is no socket {self.address.path}. supervisord is not running, or the file= of its "
-                "[unix_http_server] is another one; start supervisord or correct server_url"
+                f"[unix_http_server] is another one; start supervisord or {self._cure}"
             )
         if isinstance(error, ConnectionRefusedError):
             return Refused(
                 f"{where}: connection refused, nobody listens at {self.address}. supervisord is not running, "
-                "or its configuration has no HTTP server there; start supervisord or correct server_url"
+                f"or its configuration has no HTTP server there; start supervisord or {self._cure}"
             )
         if isinstance(error, PermissionError):
             return AccessDenied(
@@ -328,6 +360,11 @@ class Supervisor:
         return BadServerUrl(f"{where}: cannot connect: {error.strerror or error}")
 
     def _http_error(self, status: int, reason: str, method: str) -> SupervisorError:
+        if status == 401 and self._login_of_file:
+            return OtherLogin(
+                f"supervisord at {self.address} runs with another login than the section [supervisorctl] of "
+                f"{self._config} has (HTTP 401); restart it if that file has changed since, or correct the file"
+            )
         if status == 401 and self._username is None:
             return BadLogin(
                 f"supervisord at {self.address} asks for a user name and a password (HTTP 401): "

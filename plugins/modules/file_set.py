@@ -73,6 +73,11 @@ options:
       secret_content:
         description: The content, where it must not be shown.
         type: str
+      secret_lines:
+        description:
+          - How a line of O(files[].content) begins that ends in a secret, as a regular expression. A diff does not show
+            what follows, neither of the old content nor of the new one.
+        type: str
       owner:
         description: The owning user's name or number.
         type: str
@@ -254,6 +259,7 @@ def _items(params: dict[str, Any]) -> list[Item]:
                 _mode(entry["mode"], 0o644, entry["path"]),
                 (content or "").encode(),
                 secret,
+                secret_lines=entry["secret_lines"] or "",
             )
         )
     items += [Item(entry["path"], "root", "root", 0o777, target=entry["target"]) for entry in params["links"]]
@@ -282,6 +288,8 @@ def main() -> None:
                     **_place(),
                     "content": {"type": "str"},
                     "secret_content": {"type": "str", "no_log": True},
+                    # A pattern is no secret.
+                    "secret_lines": {"type": "str", "no_log": False},
                 },
                 "required_one_of": [("content", "secret_content")],
                 "mutually_exclusive": [("content", "secret_content")],

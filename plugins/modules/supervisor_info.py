@@ -78,7 +78,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 running:
-  description: Whether supervisord runs, that is, whether something answers at O(server_url).
+  description: Whether supervisord runs, that is, whether something answers where it should listen.
   returned: always
   type: bool
   sample: true

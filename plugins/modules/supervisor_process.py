@@ -104,6 +104,7 @@ options:
     description:
       - Whether a supervisord that does not run is an error. With V(false) there is nothing to do on such a host, for
         supervisord reads its files when it starts.
+      - The same goes for one that still runs with another socket or login than O(config) has.
     type: bool
     default: true
   timeout:
@@ -262,7 +263,7 @@ processes:
       sample: {stdout: /var/log/orders/blue.log, stderr: null}
 skipped_reason:
   description: Why supervisord is taken as not running, so that nothing was to do.
-  returned: with O(require_running=false), when supervisord does not run
+  returned: with O(require_running=false), when supervisord does not run or has not taken over O(config) yet
   type: str
 failures:
   description: The programs that did not reach the state. The error message says the same in words.

@@ -16,6 +16,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _serving,
     _spec,
     _supervisor_config,
+    _supervisor_servers,
 )
 
 # What a variable of the whole collection is.
@@ -164,11 +165,11 @@ def _pattern_problems(variables: Mapping[str, Any]) -> Iterator[str]:
 
 def _supervisor_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
     lists = {key: _entries(variables.get(f"supervisor_{key}")) for key in _supervisor_config.SECTIONS}
-    server = variables.get("supervisor_inet_http_server")
     taken = ["fastapi_notify", "fastapi_retry"]
     for app in _apps.settled(apps, {}):
         taken += [f"{app.get('name')}{slot}" for slot in ("", "_blue", "_green")]
-    yield from _supervisor_config.supervisor_problems(lists, server if isinstance(server, Mapping) else {}, taken)
+    yield from _supervisor_config.supervisor_problems(lists, taken)
+    yield from _supervisor_servers.server_problems(_servers(variables))
     yield from _environment_problems(variables.get("supervisor_environment"))
     for key, factory in (("rpcinterfaces", "rpcinterface"), ("ctlplugins", "ctlplugin")):
         for number, plugin in enumerate(_entries(variables.get(f"supervisor_{key}"))):
@@ -185,9 +186,6 @@ def _supervisor_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[st
                 f"supervisor_include_files[{number}] is {pattern!r}: it must be a full path without spaces, and not in"
                 " /etc/supervisord.d, whose *.ini files are read anyway"
             )
-    socket = variables.get("supervisor_unix_http_server")
-    if isinstance(socket, Mapping):
-        yield from _socket_problems(socket)
     first, longest = (_number(variables.get(f"supervisor_retry_{key}_pause")) for key in ("first", "longest"))
     if first and longest and first > longest:
         yield (
@@ -213,12 +211,10 @@ def _environment_problems(environment: Any) -> Iterator[str]:
             )
 
 
-def _socket_problems(socket: Mapping[str, Any]) -> Iterator[str]:
-    mode, owner = socket.get("chmod"), socket.get("chown")
-    if mode is not None and not _supervisor_config.OCTAL.fullmatch(str(mode)):
-        yield f"supervisor_unix_http_server.chmod is {mode!r}: it must be octal digits in quotes, such as '0770'"
-    if owner is not None and not re.fullmatch(r"[\w.-]+\$?(:[\w.-]+\$?)?", str(owner)):
-        yield f"supervisor_unix_http_server.chown is {owner!r}: it must be USER or USER:GROUP"
+def _servers(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables that say where supervisord listens, without the role's prefix."""
+    names = [name for names in _supervisor_servers.VARIABLES.values() for name in names]
+    return {name: variables.get(f"supervisor_{name}") for name in [*names, "supervisorctl"]}
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:
@@ -259,10 +255,11 @@ def _overlap(one: Place, other: Place) -> bool:
 
 def _places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[Place]:
     """Where apps, programs and supervisord itself listen, as far as their variables can be read."""
-    yield Place("supervisord", "/run/supervisor/supervisor.sock")
-    server = variables.get("supervisor_inet_http_server")
-    if isinstance(server, Mapping) and server.get("port"):
-        yield from _tcp("supervisor_inet_http_server", str(server["port"]))
+    for server in _supervisor_servers.all_servers(_servers(variables)):
+        if server.kind == _supervisor_servers.UNIX:
+            yield Place(f"supervisor_{server.label}", server.place)
+        else:
+            yield from _tcp(f"supervisor_{server.label}", server.place)
     for entry in _entries(variables.get("supervisor_fcgi_programs")):
         label, socket = f"supervisor_fcgi_programs {entry.get('name')}", str(entry.get("socket", ""))
         if socket.startswith("unix://"):

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import ipaddress
 import json
 import re
 import signal
@@ -27,7 +25,6 @@ SECTIONS = {
 # Keys of an entry that are ours and no options of supervisor.
 OWN_KEYS = ("name", "secrets")
 LOG_DIRECTORY = "/var/log/supervisor"
-SHA_PREFIX = "{SHA}"
 # The variable in which the role's launcher finds the others; see files/with_environment.py of the role supervisor.
 ENCODED = "FASTAPI_HOST_ENVIRONMENT"
 
@@ -112,24 +109,14 @@ def supervisor_groups(lists: Mapping[str, Any]) -> list[str]:
     return sorted(set(names) - grouped)
 
 
-def supervisor_password(password: str) -> str:
-    """A password as supervisor compares it without holding it: {SHA} and the SHA-1 in hexadecimal."""
-    if password.startswith(SHA_PREFIX):
-        return password
-    return SHA_PREFIX + hashlib.sha1(password.encode()).hexdigest()
-
-
-def supervisor_problems(
-    lists: Mapping[str, Any], server: Mapping[str, Any], taken: Iterable[str], prefix: str = "supervisor_"
-) -> list[str]:
-    """All that is wrong across the values of the role's lists and its inet_http_server, a sentence each."""
+def supervisor_problems(lists: Mapping[str, Any], taken: Iterable[str], prefix: str = "supervisor_") -> list[str]:
+    """All that is wrong across the values of the role's lists, a sentence each."""
     problems = [*_name_problems(lists, set(taken), prefix)]
     for key, section in SECTIONS.items():
         for number, entry in enumerate(lists.get(key) or []):
             label = f"{prefix}{key}[{number}] {entry.get('name', '')}".rstrip()
             checks = _group_problems(entry, lists) if section == "group" else program_problems(entry, section)
             problems += [f"{label}: {problem}" for problem in checks]
-    problems += [f"{prefix}inet_http_server: {problem}" for problem in _server_problems(server)]
     return problems
 
 
@@ -263,35 +250,6 @@ def _socket_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         yield "socket_owner and socket_mode are for a socket unix:///PATH alone"
 
 
-def _server_problems(server: Mapping[str, Any]) -> Iterator[str]:
-    if not server:
-        return
-    for key in ("username", "password"):
-        if not server.get(key):
-            yield f"{key} is missing: whoever reaches the port can start programs as any user"
-    password = str(server.get("password") or "")
-    if password.startswith(SHA_PREFIX) and not re.fullmatch(r"[0-9a-f]{40}", password[len(SHA_PREFIX) :]):
-        yield "password begins with {SHA}, so 40 lower-case hexadecimal digits must follow, the SHA-1 of the password"
-    if ":" in str(server.get("username") or ""):
-        yield "username holds ':', which parts it from the password in HTTP"
-    port = str(server.get("port") or "")
-    found = re.fullmatch(r"(?P<host>[^:\[\]\s]+):(?P<port>\d{1,5})", port)
-    if not found or not 0 < int(found["port"]) < 65536:
-        yield f"port is {port!r}: it must be HOST:PORT, such as 127.0.0.1:9001; supervisor knows no IPv6 there"
-    elif not _is_loopback(found["host"]) and not server.get("public"):
-        yield (
-            f"port is {port!r}, which other hosts reach, with the password in clear text: use 127.0.0.1 and an SSH"
-            " tunnel, or set public to true if that is meant"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _is_signal(text: str) -> bool:
     """As supervisor.datatypes.signal_number takes it."""
     if text.isdigit():
@@ -316,13 +274,3 @@ def _number(value: Any) -> int:
         return int(value)
     except (TypeError, ValueError):
         return 0
-
-
-def supervisor_secrets(lists: Mapping[str, Any], server: Mapping[str, Any]) -> list[str]:
-    """All values that must not show: the programs' secrets, and the password as it was given and as it is written."""
-    entries = [entry for key in SECTIONS for entry in lists.get(key) or []]
-    values = [str(value) for entry in entries for value in (entry.get("secrets") or {}).values()]
-    password = str(server.get("password") or "")
-    if password:
-        values += [password, supervisor_password(password)]
-    return [value for value in values if value]

@@ -17,8 +17,12 @@ CONFIG = """\
 [supervisord]
 [unix_http_server]
 file=/tmp/x
+[unix_http_server:more]
+file=/tmp/y
 [inet_http_server]
 port=127.0.0.1:9
+[inet_http_server:more]
+port=127.0.0.1:10
 [supervisorctl]
 [program:p]
 command=/bin/true
@@ -49,9 +53,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "supervisord.conf")
         config.write_text(CONFIG, encoding="utf-8")
-        supervisor.options.ServerOptions().realize(["-n", "-c", str(config)])
+        server = supervisor.options.ServerOptions()
+        server.realize(["-n", "-c", str(config)])
         supervisor.options.ClientOptions().realize(["-c", str(config), "status"])
-    json.dump({"version": supervisor.options.VERSION, "asked": ASKED, "events": events()}, sys.stdout)
+    listens = [each["section"] for each in server.server_configs]
+    found = {"version": supervisor.options.VERSION, "asked": ASKED, "events": events(), "listens": listens}
+    json.dump(found, sys.stdout)
 
 
 def events() -> list[str]:

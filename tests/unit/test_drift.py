@@ -201,6 +201,10 @@ def asked(release) -> dict[str, dict[str, Any]]:
         ("eventlistener", "supervisor_event_listeners", {"name", "secrets"}),
         ("group", "supervisor_groups", {"name"}),
         ("inet_http_server", "supervisor_inet_http_server", {"public"}),
+        ("inet_http_server", "supervisor_inet_http_servers", {"name", "public"}),
+        ("unix_http_server", "supervisor_unix_http_server", set()),
+        ("unix_http_server", "supervisor_unix_http_servers", {"name"}),
+        ("supervisorctl", "supervisor_supervisorctl", set()),
     ],
 )
 def test_options_of_a_section(asked, section, variable, ours) -> None:
@@ -216,7 +220,7 @@ SPELLED_OUT = {("fcgi-program", "socket_mode"): "0700", ("program", "serverurl")
 
 
 def same_default(section: str, name: str, option: dict[str, Any], theirs: Any) -> None:
-    if name in OWN_DEFAULTS:
+    if name in OWN_DEFAULTS or (section, name) == ("supervisorctl", "serverurl"):
         assert "default" not in option
     elif theirs in (None, ""):
         expected = SPELLED_OUT.get((section, name), SPELLED_OUT.get(("program", name)))
@@ -227,10 +231,6 @@ def same_default(section: str, name: str, option: dict[str, Any], theirs: Any) -
         )
     else:
         assert str(option["default"]).lower() == str(theirs).lower(), name
-
-
-# What the role settles, of the sections that it writes one of.
-SOCKET_OF_THE_MODULES = {"file", "username", "password"}
 
 
 def test_options_of_supervisord(asked) -> None:
@@ -245,12 +245,15 @@ def test_options_of_supervisord(asked) -> None:
             assert str(option["default"] or "").lower() == str(theirs or "").lower().replace("false", ""), name
 
 
-def test_options_of_the_socket_and_of_supervisorctl(asked) -> None:
-    sockets = SUPERVISOR["supervisor_unix_http_server"]["options"]
-    assert set(sockets) == set(asked["unix_http_server"]) - SOCKET_OF_THE_MODULES
-    clients = SUPERVISOR["supervisor_supervisorctl"]["options"]
-    assert set(clients) == set(asked["supervisorctl"]) - {"serverurl", "username", "password"}
-    assert clients["prompt"]["default"] == asked["supervisorctl"]["prompt"]
+def test_each_section_is_there(asked) -> None:
+    """The cases above, supervisord's own section, and what supervisor reads whole."""
+    theirs = {"program", "fcgi-program", "eventlistener", "group", "inet_http_server", "unix_http_server"}
+    assert set(asked) == theirs | {"supervisord", "supervisorctl"}
+
+
+def test_servers_have_names_or_none(release) -> None:
+    sections = [f"{kind}{name}" for kind in ("inet_http_server", "unix_http_server") for name in ("", ":more")]
+    assert release["listens"] == sections
 
 
 def test_types_of_a_program() -> None:

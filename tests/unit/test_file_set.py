@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import sys
@@ -84,6 +85,17 @@ def test_secret_content_does_not_show(tmp_path) -> None:
     difference = compare(file(place, "new hunter2", secret=True))
     assert difference
     assert "hunter" not in difference.before + difference.after
+
+
+def test_secret_lines_do_not_show(tmp_path) -> None:
+    place = tmp_path / "f"
+    place.write_text("a=1\nPassword = hunter1\npassword=hunter0\n")
+    item = dataclasses.replace(file(place, "a=2\npassword=hunter2\npassword=hunter0\n"), secret_lines="(?i)password *=")
+    difference = compare(item)
+    assert difference.before == "a=1\nPassword =(other secret, not shown)\npassword=(secret, not shown)\n"
+    assert difference.after == "a=2\npassword=(secret, not shown)\npassword=(secret, not shown)\n"
+    with pytest.raises(FileSetError, match="secret_lines"):
+        compare(dataclasses.replace(item, secret_lines="("))
 
 
 def test_a_secret_is_closed_from_its_first_instant(tmp_path, monkeypatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from supervisor.datatypes import RestartUnconditionally
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "supervisor"
 SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
 LAUNCHER = f"{sys.executable} -IS {ROLE / 'files' / 'with_environment.py'}"
-SERVER = {"port": "127.0.0.1:9001", "username": "ops", "password": "hunter2"}
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +40,8 @@ def read_back(folder: Path, lists: dict[str, Any]) -> dict[str, Any]:
     return parse(folder, config.supervisor_sections(lists, LAUNCHER))
 
 
-def problems(lists: dict[str, Any], server: dict[str, Any] | None = None, taken: tuple[str, ...] = ()) -> list[str]:
-    return config.supervisor_problems(lists, server or {}, taken)
+def problems(lists: dict[str, Any], taken: tuple[str, ...] = ()) -> list[str]:
+    return config.supervisor_problems(lists, taken)
 
 
 def program(name: str = "mailer", **options: Any) -> dict[str, Any]:
@@ -198,17 +196,6 @@ def test_a_literal_percent_sign(tmp_path) -> None:
     assert group.process_configs[0].command == "/bin/date +%H%M mailer"
 
 
-def test_passwords() -> None:
-    hashed = config.supervisor_password("hunter2")
-    assert hashed == "{SHA}" + hashlib.sha1(b"hunter2").hexdigest()
-    assert config.supervisor_password(hashed) == hashed
-
-
-def test_secrets() -> None:
-    lists = {"programs": [program(secrets={"KEY": "s3cr3t", "EMPTY": ""})], "event_listeners": [program("a")]}
-    assert config.supervisor_secrets(lists, SERVER) == ["s3cr3t", "hunter2", config.supervisor_password("hunter2")]
-
-
 # --- what is refused
 
 REFUSED = [
@@ -257,31 +244,6 @@ def test_refused_lists(lists, reason) -> None:
     assert all(problem.startswith("supervisor_") for problem in found)
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"password": ""}, "password is missing"),
-        ({"username": None}, "username is missing"),
-        ({"username": "a:b"}, "username holds ':'"),
-        ({"password": "{SHA}123"}, "40 lower-case hexadecimal digits"),
-        ({"port": "9001"}, "port is '9001': it must be HOST:PORT"),
-        ({"port": "*:9001"}, "port is '*:9001', which other hosts reach"),
-        ({"port": "0.0.0.0:9001"}, "set public to true"),
-        ({"port": "[::1]:9001"}, "supervisor knows no IPv6"),
-        ({"port": "127.0.0.1:90010"}, "port is '127.0.0.1:90010'"),
-    ],
-)
-def test_refused_servers(changes, reason) -> None:
-    found = problems({}, {**SERVER, **changes})
-    assert any(reason in problem for problem in found), found
-    assert "hunter2" not in str(found)
-
-
-def test_servers_that_are_fine() -> None:
-    for changes in ({}, {"port": "localhost:9001"}, {"port": "0.0.0.0:9001", "public": True}):
-        assert problems({}, {**SERVER, **changes}) == []
-
-
 def test_all_that_is_wrong_is_told() -> None:
     lists = {"programs": [program("a b", umask="9")], "event_listeners": [program("e", events=[], buffer_size=0)]}
-    assert len(problems(lists, {**SERVER, "password": ""})) == 5
+    assert len(problems(lists)) == 4

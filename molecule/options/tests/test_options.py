@@ -26,6 +26,15 @@ def pid_of(host, name: str) -> str:
     return str(host.check_output(f"supervisorctl pid {name}"))
 
 
+def identification(host, url: str, username: str = "None", password: str = "None") -> str:
+    """What supervisord calls itself to a client of its own."""
+    script = (
+        "import xmlrpc.client as x; from supervisor.xmlrpc import SupervisorTransport as T; "
+        f'print(x.ServerProxy("http://x", T({username}, {password}, "{url}")).supervisor.getIdentification())'
+    ).replace("'", '"')
+    return str(host.run(f"python3 -c '{script}'").stdout.strip())
+
+
 def test_an_environment_with_any_characters(host) -> None:
     found = environment(host, pid_of(host, "hard"))
     expected = {
@@ -49,12 +58,8 @@ def test_no_secret_lies_open(host) -> None:
 
 
 def test_options_of_supervisord(host) -> None:
-    assert "the-options" in host.check_output(
-        'python3 -c "import xmlrpc.client as x; from supervisor.xmlrpc import SupervisorTransport as T; '
-        "print(x.ServerProxy('http://x', T(None, None, 'unix:///run/supervisor/supervisor.sock')).supervisor"
-        '.getIdentification())"'
-    )
-    assert host.file("/run/supervisor/supervisor.sock").mode == 0o750
+    assert identification(host, "unix:///run/supervisor/options.sock", "'ops'", "'50%;s3cr3t-of-ops'") == "the-options"
+    assert host.file("/run/supervisor/options.sock").mode == 0o750
     assert "Umask:\t0027" in host.check_output(f"cat /proc/{pid_of(host, 'hard')}/status")
     assert "prompt=options" in host.file("/etc/supervisord.conf").content_string
 

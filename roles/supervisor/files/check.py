@@ -2,17 +2,38 @@
 
 usage: check.py STAGE, the folder under which the candidates lie at their full paths
 
-supervisord has no option that only checks its configuration, so its own parser is called.
+Neither supervisord nor supervisorctl has an option that only checks its configuration, so their own parsers are called.
 """
 
 import glob
 import os
+import socket
 import sys
 
-from supervisor.options import ServerOptions
+from supervisor.options import ClientOptions, ServerOptions
 
 CONFIG = "/etc/supervisord.conf"
 INCLUDED = "/etc/supervisord.d/*.ini"
+
+
+def for_owner_alone(path, flags):
+    """The candidate may hold a password, and others may pass through the folder."""
+    return os.open(path, flags, 0o600)
+
+
+def refuse_open_directories(servers):
+    """Whoever may write to a socket's directory can put another one there, and be told the password."""
+    for server in servers:
+        if server["family"] == socket.AF_UNIX:
+            directory = os.path.dirname(server["file"])
+            where = "[{}] file={}".format(server["section"], server["file"])
+            if not os.path.isdir(directory):
+                sys.exit(f"{where}: there is no directory {directory}. Make it, with tmpfiles.d if it is below /run")
+            found = os.stat(directory)
+            # The package's /run/supervisor is open to the group root.
+            open_to = 0o002 if found.st_gid == 0 else 0o022
+            if found.st_uid != 0 or found.st_mode & open_to:
+                sys.exit(f"{where}: others than root may write to {directory}; choose a directory of root's, mode 0755")
 
 
 def main(stage):
@@ -21,9 +42,12 @@ def main(stage):
     with open(stage + CONFIG, encoding="utf-8") as source:
         text = source.read()
     candidate = stage + CONFIG + ".check"
-    with open(candidate, "w", encoding="utf-8") as target:
+    with open(candidate, "w", encoding="utf-8", opener=for_owner_alone) as target:
         target.write(text.replace("files=" + INCLUDED, "files=" + " ".join([*staged, *kept])))
-    ServerOptions().realize(["-n", "-c", candidate])
+    options = ServerOptions()
+    options.realize(["-n", "-c", candidate])
+    refuse_open_directories(options.server_configs)
+    ClientOptions().realize(["-c", candidate, "status"])
 
 
 if __name__ == "__main__":
