@@ -12,7 +12,7 @@ import re
 import socket
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -155,6 +155,11 @@ class Connection:
     password: str | None = field(default=None, repr=False)
     connect_timeout: float = 10
     config: str = CONFIG
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Connection:
+        """That of a module, whose argument_spec has CONNECTION_OPTIONS and connect_timeout."""
+        return cls(**{name: params[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
 
 
 def require_not_negative(**options: float) -> None:

@@ -264,7 +264,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    connection = Connection(**{name: options[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
+    connection = Connection.of(options)
     try:
         result = look(connection, options["names"], options["health"], options["log_lines"])
     except SupervisorError as error:

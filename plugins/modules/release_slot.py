@@ -529,7 +529,7 @@ def _options(params: dict[str, Any]) -> Options:
         shared_directories=shared["directories"],
         shared_files=shared["files"],
         commands=[Command(**command) for command in params["commands"]],
-        connection=Connection(**{name: params[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")}),
+        connection=Connection.of(params),
         **{name: params[name] for name in same},
     )
 

@@ -203,7 +203,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    connection = Connection(**{name: options[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
+    connection = Connection.of(options)
     try:
         result = gather(connection, options["names"], options["log_lines"], options["reread"])
     except SupervisorError as error:

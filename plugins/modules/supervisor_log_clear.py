@@ -96,7 +96,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    connection = Connection(**{name: options[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
+    connection = Connection.of(options)
     try:
         result = run(connection, options["names"], module.check_mode)
     except SupervisorError as error:

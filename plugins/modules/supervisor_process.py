@@ -359,7 +359,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    connection = Connection(**{name: options[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
+    connection = Connection.of(options)
     request = Request(**{field.name: options[field.name] for field in dataclasses.fields(Request)})
     try:
         result = run(connection, request, module.check_mode)

@@ -24,8 +24,6 @@ COLLECTION = {
     "fastapi_apps": {"type": "list"},
     "fastapi_base_dir": {"type": "path"},
 }
-# The default of nginx_status_port.
-NGINX_STATUS_PORT = 8008
 # How near a name that no role knows must come to one of theirs to be taken for it: others may have variables too.
 NEAR = 0.9
 
@@ -269,7 +267,8 @@ def _places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterato
     if any(app.get("server_names") for app in apps):
         yield Place("nginx", "", "0.0.0.0", 80)
         yield Place("nginx", "", "0.0.0.0", 443)
-        yield from _tcp("nginx_status_port", f"127.0.0.1:{variables.get('nginx_status_port', NGINX_STATUS_PORT)}")
+        default = _spec.role_options("nginx")["nginx_status_port"]["default"]
+        yield from _tcp("nginx_status_port", f"127.0.0.1:{variables.get('nginx_status_port', default)}")
     for app in apps:
         label, bind = f"app {app.get('name')}", str(app.get("bind") or "")
         if bind.startswith("unix:"):

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_info
+from ansible_collections.asgiops.fastapi_host.plugins.modules import host_info
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 UNITS = """Id=firewalld.service
 ActiveState=inactive
@@ -100,3 +104,9 @@ def nginx() -> Iterator[Any]:
 def test_configuration_that_nginx_has_read(nginx: Any, says: bytes, configuration: str) -> None:
     nginx.says = says
     assert _host_info.nginx_configuration(nginx.server_port) == configuration
+
+
+def test_the_port_is_the_roles() -> None:
+    module = yaml.safe_load(host_info.DOCUMENTATION)["options"]["nginx_status_port"]
+    role = yaml.safe_load((ROLES / "nginx" / "defaults" / "main.yml").read_text())
+    assert module["default"] == role["nginx_status_port"]

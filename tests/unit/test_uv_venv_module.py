@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -216,10 +217,15 @@ def test_told_to_stop(host, half_way, number):
 def holders(file):
     """Processes that have a file open."""
     found = []
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.readlink(descriptor) == str(file):
-                found.append(descriptor)
-        except OSError:
-            continue
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        # Any of them may end meanwhile.
+        with contextlib.suppress(OSError):
+            found += [name for name in os.listdir(folder) if _leads_to(folder / name) == str(file)]
     return found
+
+
+def _leads_to(link):
+    try:
+        return os.readlink(link)
+    except OSError:
+        return None
