@@ -48,6 +48,7 @@ def _output(argv: list[str]) -> str:
             env={**os.environ, "LC_ALL": "C"},
             text=True,
             timeout=COMMAND_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
