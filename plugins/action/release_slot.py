@@ -23,7 +23,9 @@ display = Display()
 def _start_of(pid: int) -> str:
     """When a process of this machine started, in ticks since its boot; empty when there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        # One that was killed and not waited for, as in a container whose first process waits for nobody, works no more.
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from _slot_app import Host, go, links
 from _supervisor_daemon import Daemon, daemon_fixture, shared_daemon_fixture, wait_for  # noqa: F401
+from ansible_collections.asgiops.fastapi_host.plugins.action import release_slot
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_lock as locks
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
@@ -506,6 +508,24 @@ def test_a_lock_is_the_runs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         second.take()
     monkeypatch.setattr(locks, "boot_id", lambda: "another")
     second.take()
+
+
+def test_a_killed_run_has_ended_though_nobody_waited_for_it() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        holder = {
+            "run": f"{socket.gethostname()}:{process.pid}:{release_slot._start_of(process.pid)}",
+            "controller": socket.gethostname(),
+            "pid": process.pid,
+        }
+        try:
+            assert not release_slot.has_ended(holder)
+            assert not release_slot.has_ended({**holder, "controller": "another"})
+        finally:
+            process.kill()
+        state = Path(f"/proc/{process.pid}/stat")
+        wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] == "Z", "a process that nobody waited for")
+        assert release_slot.has_ended(holder)
+    assert release_slot.has_ended(holder)
 
 
 def test_one_call_at_a_time(tmp_path: Path) -> None:
