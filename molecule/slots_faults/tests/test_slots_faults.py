@@ -200,35 +200,39 @@ def test_the_next_good_one_works_again(good) -> None:
 RELEASES = "ls -A /opt/fastapi/apps/orders/releases"
 # The source is there, and then what the lock says.
 STAGES = ["fetched", "begun", "staged", "prepared", "live", "settled"]
+# What makes a stage last, so that it is seen.
+HOOKS = {"staged": "after_build", "prepared": "before_flip", "live": "after_flip", "settled": "after_drain"}
+PAUSE = ["sleep", "3"]
 
 
 class Deploy:
-    """A deploy on its way, of which the stage is known."""
+    """A deploy on its way, which pauses at a stage."""
 
-    def __init__(self, hosts, variables: dict[str, str]) -> None:
-        self.hosts = hosts
+    def __init__(self, hosts, variables: dict[str, str], stage: str) -> None:
+        self.hosts, self.stage = hosts, stage
         self.releases = [host.check_output(RELEASES) for host in hosts]
+        hooks = {HOOKS[stage]: PAUSE} if stage in HOOKS else {}
         command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], DEPLOY]
         self.process = subprocess.Popen(
-            [*command, "--extra-vars", json.dumps(variables)],
+            [*command, "--extra-vars", json.dumps({**variables, "app_hooks": hooks})],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
-    def until(self, stage: str) -> None:
-        """Until it works at this stage on one host at least."""
+    def until_there(self) -> None:
+        """Until it works at the stage on one host at least."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             for host, releases in zip(self.hosts, self.releases, strict=True):
-                if stage == "fetched":
+                if self.stage == "fetched":
                     is_there = host.check_output(RELEASES) != releases
                 else:
-                    is_there = f'"stage": "{stage}"' in host.run("cat /opt/fastapi/apps/orders/deploy.lock").stdout
+                    is_there = f'"stage": "{self.stage}"' in host.run("cat /opt/fastapi/apps/orders/deploy.lock").stdout
                 if is_there:
                     return
-            assert self.process.poll() is None, f"the deploy ended before it came to {stage}"
-        pytest.fail(f"the deploy did not come to {stage}")
+            assert self.process.poll() is None, f"the deploy ended before it came to {self.stage}"
+        pytest.fail(f"the deploy did not come to {self.stage}")
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -238,11 +242,12 @@ class Deploy:
 
 @pytest.fixture
 def start(hosts):
-    """Starts a deploy, which is over when the test is."""
+    """Has a deploy come to a stage; it is over when the test is."""
     started = []
 
-    def call(variables: dict[str, str]) -> Deploy:
-        started.append(Deploy(hosts, variables))
+    def call(variables: dict[str, str], stage: str) -> Deploy:
+        started.append(Deploy(hosts, variables, stage))
+        started[-1].until_there()
         return started[-1]
 
     yield call
@@ -262,8 +267,7 @@ def test_ansible_killed(hosts, source, start, good, stage) -> None:
     old = [served(host) for host in hosts]
     start_load(hosts)
     try:
-        deploy = start(source(f"killed-{stage}"))
-        deploy.until(stage)
+        deploy = start(source(f"killed-{stage}"), stage)
         deploy.kill()
         for host, version in zip(hosts, old, strict=True):
             assert served(host) in (version, f"killed-{stage}")
@@ -293,8 +297,7 @@ def shut_down(names: list[str]) -> None:
 def test_host_restarted(hosts, source, start, good, wait_for, stage, end) -> None:
     old = [served(host) for host in hosts]
     new = f"restarted-{stage}-{end.__name__}"
-    deploy = start(source(new))
-    deploy.until(stage)
+    deploy = start(source(new), stage)
     names = [host.backend.name for host in hosts]
     end(names)
     deploy.process.wait(180)
@@ -317,8 +320,7 @@ KILLED = {
 def test_killed_on_the_host(hosts, source, start, good, wait_for, victim, stage) -> None:
     old = [served(host) for host in hosts]
     new = f"{victim}-{stage}"
-    deploy = start(source(new))
-    deploy.until(stage)
+    deploy = start(source(new), stage)
     for host in hosts:
         host.check_output(f"sh -c 'kill -9 $({KILLED[victim]})'")
     deploy.process.wait(240)
