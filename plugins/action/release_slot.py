@@ -30,23 +30,34 @@ def _start_of(pid: int) -> str:
         return ""
 
 
+def _machine() -> str:
+    """What no other controller has: many are called localhost, and containers of one machine share its id."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        machine = ""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return " ".join([socket.gethostname(), machine, processes])
+
+
 def this_run() -> dict[str, Any]:
     """ansible-playbook, which all workers of a run have for their parent."""
-    pid, controller = os.getppid(), socket.gethostname()
+    pid = os.getppid()
     return {
-        "run": f"{controller}:{pid}:{_start_of(pid)}",
+        "run": f"{_machine()}:{pid}:{_start_of(pid)}",
         "by": getpass.getuser(),
-        "controller": controller,
+        "controller": socket.gethostname(),
         "pid": pid,
     }
 
 
 def has_ended(holder: dict[str, Any]) -> bool:
     """Whether a holder of a lock was a run on this controller that is no more."""
-    if not holder or holder.get("controller") != socket.gethostname():
-        return False
-    pid = int(holder.get("pid") or 0)
-    return str(holder.get("run")) != f"{socket.gethostname()}:{pid}:{_start_of(pid)}"
+    machine, _colon, process = str(holder.get("run", "")).rpartition(":")[0].rpartition(":")
+    return machine == _machine() and holder["run"] != f"{machine}:{process}:{_start_of(int(process))}"
 
 
 class ActionModule(ActionBase):

@@ -85,7 +85,7 @@ def _get(connection: http.client.HTTPConnection, target: str, host: str, timeout
         body = response.read(_LONGEST_BODY).decode("utf-8", "replace")
         return Answer(response.status, " ".join(body.split()) or "(no text)"), response.headers.get("Location", "")
     except socket.timeout:
-        return Answer(None, f"no answer within {timeout:g} s"), ""
+        return Answer(None, f"no answer within {timeout:.1f} s"), ""
     except (OSError, http.client.HTTPException) as error:
         return Answer(None, f"no answer: {type(error).__name__} {error}".rstrip()), ""
     finally:
