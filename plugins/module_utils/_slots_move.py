@@ -249,10 +249,10 @@ class Move:
         there = [item for item in self.wanted.directories if os.path.isdir(item.path)]
         apply([found for found in map(compare, there) if found], self.label)
         check = Check(["/bin/sh", f"{{stage}}{places.slot(slot)}/run", "--check"], self.options.user)
-        check_candidates(items, [check], self.options.stage_parent, self.label)
+        said = check_candidates(items, [check], self.options.stage_parent, self.label)
         apply([found for found in map(compare, items) if found], self.label)
         self._run_commands(claim)
-        return {}
+        return {"said": said}
 
     def _note_what_is_built(self, claim: Claim) -> None:
         if claim.action == "deploy":

@@ -368,6 +368,12 @@ removed:
   returned: with O(state=settled)
   type: list
   elements: str
+said:
+  description: What the check of the slot's files said, line by line.
+  returned: when the stage V(staged) was gone through
+  type: list
+  elements: str
+  sample: [uses loop uvloop]
 pid:
   description: The first process of the new slot.
   returned: when the stage V(prepared) was gone through

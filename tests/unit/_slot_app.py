@@ -75,7 +75,9 @@ RUN = """#!/bin/sh
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 case "${{1-}}" in
---check) grep -q '"bad_check"' "$here/settings.json" && {{ echo "error: bad settings" >&2; exit 1; }}; exit 0 ;;
+--check)
+    grep -q '"bad_check"' "$here/settings.json" && {{ echo "error: bad settings" >&2; exit 1; }}
+    echo uses loop none; exit 0 ;;
 --exec) shift; RELEASE=$(readlink "$here/release"); export RELEASE; exec "$@" ;;
 esac
 exec {python} "$(readlink "$here/release")/app/server.py" "$here/settings.json" "{run}/${{here##*/}}.sock"

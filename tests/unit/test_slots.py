@@ -391,7 +391,7 @@ def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: 
     move.run("begun")
     result = move.run("settled")
     assert mark.read_text().split() == stages
-    assert (result["slot"], result["dropped"]) == ("green", 0)
+    assert (result["slot"], result["dropped"], result["said"]) == ("green", 0, ["uses loop none"])
     # The gate, at least.
     assert 0.5 <= result["waited"] < 30
     assert answer(served)["text"] == "second"

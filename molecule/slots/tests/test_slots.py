@@ -46,7 +46,8 @@ def test_nothing_to_do(hosts, play, source) -> None:
 
 def test_second(hosts, run, source) -> None:
     before = [is_clean(host) for host in hosts]
-    run(DEPLOY, **source("2.0.0"))
+    said = run(DEPLOY, **source("2.0.0"))
+    assert said.count("orders uses loop ") == len(hosts)
     for host, slot in zip(hosts, before, strict=True):
         assert is_clean(host) != slot
         assert ask(host)["version"] == "2.0.0"
