@@ -74,6 +74,8 @@ ASK_SECONDS = 5.0
 POLL_SECONDS = 0.25
 # nginx may have found the old socket closed a moment ago, and takes it for down until it has tried again.
 PROXY_SECONDS = 5.0
+# So long may a run wait for the lock with what it has fetched, as it is by far.
+LEFT_SECONDS = 3600.0
 # 502 and 504 are the proxy's own: it did not reach the app.
 UNREACHED = (502, 504)
 
@@ -447,14 +449,20 @@ class Move:
         self._write(item)
 
     def _prune(self, live: str) -> list[str]:
-        there = self.places.releases_there()
-        gone = ledger.to_remove(ledger.read(self.places.ledger), there, live, self.options.keep)
+        """A run fetches its release before it has the lock: what is young and of no run yet may be another one's."""
+        entries = ledger.read(self.places.ledger)
+        known = {entry.release for entry in entries}
+        there = [name for name in self.places.releases_there() if name in known or self._is_left(name)]
+        gone = ledger.to_remove(entries, there, live, self.options.keep)
         for name in gone:
             shutil.rmtree(self.places.release(name))
         for entry in os.scandir(self.places.releases):
-            if entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(".") and entry.is_dir(follow_symlinks=False) and self._is_left(entry.name):
                 shutil.rmtree(entry.path)
         return gone
+
+    def _is_left(self, name: str) -> bool:
+        return time.time() - self.places.release(name).stat().st_mtime > LEFT_SECONDS
 
     # Failure
 

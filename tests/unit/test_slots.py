@@ -419,6 +419,17 @@ def test_one_call_goes_on_where_an_earlier_one_stopped(served: Host) -> None:
     is_clean(served, "green")
 
 
+def test_a_release_that_another_run_waits_with_stays(served: Host) -> None:
+    for name in ("two", "waiting", ".fetching", "left", ".left"):
+        served.release(name)
+    past = time.time() - 7200
+    for name in ("left", ".left"):
+        os.utime(served.places.release(name), (past, past))
+    served.deploy("two", text="second", keep=1)
+    # The first one is what a rollback would bring back.
+    assert {entry.name for entry in served.places.releases.iterdir()} == {"one", "two", "waiting", ".fetching"}
+
+
 def test_shared_directories_and_files(served: Host) -> None:
     name = served.release("two")
     source = served.places.release(name) / "app"
