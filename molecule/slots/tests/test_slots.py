@@ -146,10 +146,20 @@ def test_drift_on_the_host_is_a_deploy(hosts, run, source) -> None:
         is_clean(host)
 
 
-def test_the_same_with_uvicorn_alone(hosts, run, source, scenario_apps) -> None:
+def test_the_same_with_uvicorn_alone_and_a_file_of_tasks_before_the_flip(
+    hosts, run, source, scenario_apps, tmp_path
+) -> None:
+    tasks = tmp_path / "tasks.yml"
+    tasks.write_text(
+        "- name: Ask what is live\n  ansible.builtin.command: readlink /run/fastapi/orders/live.sock\n"
+        "  register: asked\n- name: Tell\n  ansible.builtin.debug:\n    msg: '{{ asked.stdout }} has its last moment'\n",
+        encoding="utf-8",
+    )
     app = {**scenario_apps[0], "server": "uvicorn", "source": {"path": source("4.0.0")["app_source"]}}
     before = [is_clean(host) for host in hosts]
-    run(DEPLOY, fastapi_apps=[app])
+    said = run(DEPLOY, fastapi_apps=[{**app, "hooks": {"before_flip": str(tasks)}}])
+    for slot in before:
+        assert f"{slot}.sock has its last moment" in said
     for host, slot in zip(hosts, before, strict=True):
         assert is_clean(host) != slot
         assert "uvicorn_server.py" in host.check_output("ps -o args= -u orders")
