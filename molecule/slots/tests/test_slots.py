@@ -152,7 +152,8 @@ def test_the_same_with_uvicorn_alone_and_a_file_of_tasks_before_the_flip(
     tasks = tmp_path / "tasks.yml"
     tasks.write_text(
         "- name: Ask what is live\n  ansible.builtin.command: readlink /run/fastapi/orders/live.sock\n"
-        "  register: asked\n- name: Tell\n  ansible.builtin.debug:\n    msg: '{{ asked.stdout }} has its last moment'\n",
+        "  register: asked\n"
+        "- name: Tell\n  ansible.builtin.debug:\n    msg: '{{ asked.stdout }} has its last moment'\n",
         encoding="utf-8",
     )
     app = {**scenario_apps[0], "server": "uvicorn", "source": {"path": source("4.0.0")["app_source"]}}
