@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _super
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_evidence as evidence
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host_commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name, Process
 
 UNIT = "supervisord.service"
@@ -212,8 +212,11 @@ def _connection_to(check: Check) -> http.client.HTTPConnection:
 
 
 def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log_lines: int) -> dict[str, Any]:
-    unit = _output_of("systemctl", "show", UNIT, "--property=LoadState,ActiveState,SubState,Result")
-    journal = _output_of("journalctl", "--unit", UNIT, "--boot", "--lines=40", "--output=cat", "--no-pager", "--quiet")
+    unit = output_of("systemctl", "show", UNIT, "--property=LoadState,ActiveState,SubState,Result", limit=COMMAND_LIMIT)
+    journal = output_of(
+        *("journalctl", "--unit", UNIT, "--boot", "--lines=40", "--output=cat", "--no-pager", "--quiet"),
+        limit=COMMAND_LIMIT,
+    )
     complaint = _complaint(journal)
     known = causes.Evidence(name="supervisord", unit=f"{type(error).__name__}\n{unit}", configuration=complaint)
     failed = bool(complaint) or "ActiveState=failed" in unit or "ActiveState=activating" in unit
@@ -235,18 +238,3 @@ def _complaint(journal: str) -> str:
     last = journal.rpartition("supervisord started with pid")[2]
     complaints = [line for line in last.splitlines() if line.startswith("Error: ")]
     return rpc.redact(complaints[-1]) if complaints else ""
-
-
-def _output_of(*command: str) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            timeout=COMMAND_LIMIT,
-            check=False,
-        )
-        return done.stdout.decode(errors="replace")
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import http.client
 import os
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host_commands import output_of
 
 # All that the roles install by name. One that is missing here is never seen, so that dnf is asked for it every time.
 PACKAGES = (
@@ -38,37 +39,17 @@ class Unit(NamedTuple):
     needs_reload: bool = False
 
 
-def _output(argv: list[str]) -> str:
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C"},
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
-
-
 def packages() -> dict[str, str]:
     """The versions of those that are installed."""
-    told = _output(["rpm", "--query", "--queryformat", "%{NAME}\t%{VERSION}\n", *PACKAGES])
+    told = output_of("rpm", "--query", "--queryformat", "%{NAME}\t%{VERSION}\n", *PACKAGES, limit=COMMAND_SECONDS)
     return {name: version for name, tab, version in (line.partition("\t") for line in told.splitlines()) if tab}
 
 
 def units() -> dict[str, Unit]:
-    told = _output(
-        [
-            "systemctl",
-            "show",
-            "--property=Id,ActiveState,UnitFileState,NeedDaemonReload",
-            *(f"{unit}.service" for unit in UNITS),
-        ]
+    told = output_of(
+        *("systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload"),
+        *(f"{unit}.service" for unit in UNITS),
+        limit=COMMAND_SECONDS,
     )
     found = dict.fromkeys(UNITS, Unit())
     for block in told.split("\n\n"):

@@ -20,13 +20,8 @@ notes:
     and M(ansible.builtin.service_facts) list the whole host.
 author:
   - asgiops maintainers (@asgiops)
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - asgiops.fastapi_host.read_only
 options:
   base_dir:
     description: The directory below which uv lies.

@@ -22,13 +22,7 @@ author:
   - asgiops maintainers (@asgiops)
 extends_documentation_fragment:
   - asgiops.fastapi_host.supervisor
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+  - asgiops.fastapi_host.read_only
 options:
   names:
     description:

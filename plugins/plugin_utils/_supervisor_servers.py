@@ -83,7 +83,7 @@ def supervisor_servers(variables: Mapping[str, Any], kind: str) -> str:
 def _section(server: Server) -> str:
     values = {option: server.text(option) for option in OPTIONS[server.kind]}
     values[OPTIONS[server.kind][0]] = server.place
-    values["password"] = _hash(values["password"])
+    values["password"] = supervisor_password(values["password"])
     heading = f"[{server.kind}:{server.name}]" if server.name else f"[{server.kind}]"
     return f"{heading}\n" + _literal({option: value for option, value in values.items() if value})
 
@@ -144,14 +144,10 @@ def _login(variables: Mapping[str, Any]) -> dict[str, str]:
 
 
 def supervisor_password(password: str) -> str:
-    """A password as supervisor compares it without holding it: {SHA} and the SHA-1 in hexadecimal."""
-    if password.startswith(SHA_PREFIX):
+    """A password as supervisor compares it without holding it: {SHA} and the SHA-1 in hexadecimal; empty for none."""
+    if not password or password.startswith(SHA_PREFIX):
         return password
     return SHA_PREFIX + hashlib.sha1(password.encode()).hexdigest()
-
-
-def _hash(password: str) -> str:
-    return supervisor_password(password) if password else ""
 
 
 def supervisor_secrets(lists: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
@@ -159,7 +155,7 @@ def supervisor_secrets(lists: Mapping[str, Any], variables: Mapping[str, Any]) -
     entries = [entry for key in _supervisor_config.SECTIONS for entry in lists.get(key) or []]
     found = [str(value) for entry in entries for value in (entry.get("secrets") or {}).values()]
     for server in all_servers(variables):
-        found += [server.text("password"), _hash(server.text("password"))]
+        found += [server.text("password"), supervisor_password(server.text("password"))]
     password = _login(variables)["password"]
     found += [password, _escaped(password)]
     return [value for value in dict.fromkeys(found) if value]
@@ -278,7 +274,7 @@ def _client_problems(variables: Mapping[str, Any]) -> Iterator[str]:
             f"password, which is that of {server.label}, is a hash: set it here in clear text, since a client has to"
             " send it"
         )
-    elif _hash(login["password"]) != _hash(server.text("password")):
+    elif supervisor_password(login["password"]) != supervisor_password(server.text("password")):
         yield f"password is not that of {server.label}, where it goes: leave it out, or make both the same"
     yield from (f"password {problem}" for problem in _unwritable(login["password"]))
     for key in ("prompt", "history_file"):
