@@ -68,7 +68,7 @@ def ledger(host) -> list[dict]:
 
 
 def live_slot(host) -> str:
-    return host.check_output("readlink /run/fastapi/orders/live.sock").removesuffix(".sock")
+    return host.check_output("readlink /run/fastapi/orders/live.sock").removesuffix("/app.sock")
 
 
 def is_clean(host) -> str:
@@ -81,7 +81,7 @@ def is_clean(host) -> str:
     assert [name for name in files if not name.startswith("_")] == [f"orders_{slot}.ini"]
     assert host.check_output("ls /etc/fastapi/orders").split() == [slot]
     assert (
-        f"/run/fastapi/orders/live.sock - - - - {slot}.sock"
+        f"/run/fastapi/orders/live.sock - - - - {slot}/app.sock"
         in host.file("/etc/tmpfiles.d/fastapi-orders.conf").content_string
     )
     assert not host.file("/opt/fastapi/apps/orders/deploy.lock").exists

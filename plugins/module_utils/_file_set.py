@@ -356,20 +356,25 @@ def _there(path: str) -> bool:
 
 
 def _make_directory(item: Item, label: Callable[[str], None]) -> None:
-    owner = owner_of(item)
+    # Before anything is made, so that an account that is missing leaves nothing behind.
+    owner_of(item)
     if not _there(item.path):
         os.makedirs(os.path.dirname(item.path), mode=0o755, exist_ok=True)
         # Closed until it is its owner's.
         os.mkdir(item.path, 0o700)
         label(item.path)
-    os.chown(item.path, owner.uid, owner.gid)
-    os.chmod(item.path, item.mode)
+    _set_permissions(item)
 
 
 def _set_permissions(item: Item) -> None:
+    """Of the very thing at the path, no link's target: the directory above it may be another account's."""
     owner = owner_of(item)
-    os.chown(item.path, owner.uid, owner.gid)
-    os.chmod(item.path, item.mode)
+    handle = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchown(handle, owner.uid, owner.gid)
+        os.fchmod(handle, item.mode)
+    finally:
+        os.close(handle)
 
 
 def _new_file(item: Item, label: Callable[[str], None]) -> str:

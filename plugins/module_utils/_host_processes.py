@@ -132,6 +132,7 @@ class Kill(NamedTuple):
 
     line: str
     time: float
+    uid: int = -1
 
 
 def kernel_kills() -> dict[int, Kill]:
@@ -143,7 +144,9 @@ def kernel_kills() -> dict[int, Kill]:
         if found:
             head, _semicolon, text = record.partition(";")
             # Priority, number, microseconds since the boot.
-            kills[int(found[1])] = Kill(text.splitlines()[0], booted + int(head.split(",")[2]) / 1e6)
+            uid = re.search(r"\bUID:(\d+)", text)
+            moment = booted + int(head.split(",")[2]) / 1e6
+            kills[int(found[1])] = Kill(text.splitlines()[0], moment, int(uid[1]) if uid else -1)
     return kills
 
 

@@ -42,6 +42,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn, Optional
 
+# On a host.
+FILE_NAME = "launch.py"
 # In a directory that root alone may enter: each program's /tmp and /var/tmp.
 PRIVATE = "/var/lib/fastapi/.private"
 CGROUPS = "/sys/fs/cgroup"
@@ -83,6 +85,8 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True)
 class Config:
+    """What to start, and what it may. In all texts, {here} is the directory of CONFIG, and {slot} is the name of that."""
+
     # Of the private /tmp, and in messages: orders_blue.
     name: str
     command: Sequence[str]
@@ -91,7 +95,8 @@ class Config:
     # Of the cgroup, below the unit's: orders/blue; none of its own when empty.
     cgroup: str = ""
     umask: str = "0027"
-    # Directories that stay writable where the account has the right to; all others are read-only.
+    # Directories that stay writable where the account has the right to; all others are read-only. One that may be
+    # missing begins with -.
     writable: Sequence[str] = ()
     network: bool = True
     # Whether the program gets namespaces.
@@ -102,11 +107,22 @@ class Config:
     @classmethod
     def read(cls, path: str) -> Config:
         try:
-            with open(path, encoding="utf-8") as stream:
-                found = json.load(stream)
+            here = os.path.dirname(os.path.abspath(path))
+            text = Path(path).read_text(encoding="utf-8")
+            found = json.loads(text.replace("{here}", here).replace("{slot}", os.path.basename(here)))
             return cls(**{name: found[name] for name in {each.name for each in fields(cls)} & set(found)})
         except (OSError, TypeError, ValueError) as error:
             raise LaunchError(f"{path}: {error}") from error
+
+
+def config_of(command: str) -> Optional[Config]:
+    """The configuration of a command line that starts this launcher; None for another one."""
+    words = command.split()
+    named = [number for number, word in enumerate(words[:-1]) if os.path.basename(word) == FILE_NAME]
+    try:
+        return Config.read(words[named[0] + 1]) if named else None
+    except LaunchError:
+        return None
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -281,11 +297,12 @@ def isolate(config: Config, private: str) -> None:
     _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for place in ("/tmp", "/var/tmp"):
         _mount(os.path.join(private, place.strip("/").replace("/", "-")), place, None, MS_BIND)
-    for path in config.writable:
+    writable = [path.lstrip("-") for path in config.writable if path[:1] != "-" or os.path.isdir(path[1:])]
+    for path in writable:
         _mount(path, path, None, MS_BIND | MS_REC)
     _set_readonly("/", True, recursive=True)
     # Of /dev, what may be written is a matter of its devices; /dev/shm is below it.
-    for path in ("/proc", "/dev", "/tmp", "/var/tmp", *config.writable):
+    for path in ("/proc", "/dev", "/tmp", "/var/tmp", *writable):
         _set_readonly(path, False, recursive=path != "/proc")
 
 

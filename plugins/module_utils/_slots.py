@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An app's two slots on a host: where everything lies, what is so, and what differs from what is wanted. Only looks.
 
-/run/fastapi/NAME/live.sock -> blue.sock         what nginx connects to
-/run/fastapi/NAME/{blue,green}.sock              a slot's own socket
+/run/fastapi/NAME/live.sock -> blue/app.sock     what nginx connects to: root's, in a directory of root's
+/run/fastapi/NAME/{blue,green}/app.sock          a slot's own socket, where only the app and the proxy may enter
 /etc/tmpfiles.d/fastapi-NAME.conf                makes live.sock at boot: which slot is live then
 /etc/supervisord.d/NAME_{blue,green}.ini         there while the slot is in use; starts at boot
 /etc/fastapi/NAME/{blue,green}/                  a slot's configuration, and links to its release and environment
@@ -31,6 +31,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     compare,
     set_digest,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._launcher import FILE_NAME
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name, Process
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_builds import (
     Place,
@@ -41,6 +42,10 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_buil
 SLOTS = ("blue", "green")
 # In the program's section: the name of the slot.
 SLOT_TOKEN = "{slot}"
+# Of a slot's directory: how the launcher beside it starts the slot.
+LAUNCH_FILE = "launch.json"
+PYTHON = "/usr/bin/python3"
+SOCKET = "app.sock"
 CARD = "slot.json"
 RELEASE_CARD = "release.json"
 
@@ -78,6 +83,10 @@ class Places:
         return self.app / "ledger.jsonl"
 
     @property
+    def shared(self) -> Path:
+        return self.app / "shared"
+
+    @property
     def releases(self) -> Path:
         return self.app / "releases"
 
@@ -88,7 +97,12 @@ class Places:
         return self.etc / slot
 
     def socket(self, slot: str) -> Path:
-        return self.run / f"{slot}.sock"
+        return self.run / slot / SOCKET
+
+    def launch(self, slot: str, *arguments: str, under: str = "") -> list[str]:
+        """The command that runs something as a slot does; under is where a candidate of the slot's files lies."""
+        folder = f"{under}{self.slot(slot)}"
+        return [PYTHON, "-IS", f"{folder}/{FILE_NAME}", f"{folder}/{LAUNCH_FILE}", *arguments]
 
     def program(self, slot: str) -> str:
         return f"{self.name}_{slot}"
@@ -160,7 +174,7 @@ class Wanted:
         return Item(str(places.program_file(slot)), "root", "root", 0o600, text.encode())
 
     def tmpfiles_item(self, places: Places, live: Optional[str]) -> Item:
-        link = f"L {places.live_link} - - - - {places.socket(live).name}\n" if live else ""
+        link = f"L {places.live_link} - - - - {link_text(live)}\n" if live else ""
         return Item(str(places.tmpfiles), "root", "root", 0o644, (self.tmpfiles + link).encode())
 
 
@@ -214,10 +228,15 @@ def supervised(connection: rpc.Connection) -> dict[Name, Process]:
 
 def slot_of_link(places: Places) -> Optional[str]:
     try:
-        name = os.path.basename(os.readlink(places.live_link))
+        found = os.readlink(places.live_link)
     except OSError:
         return None
-    return next((slot for slot in SLOTS if places.socket(slot).name == name), None)
+    return next((slot for slot in SLOTS if link_text(slot) == found), None)
+
+
+def link_text(slot: str) -> str:
+    """What live.sock says: the slot's socket, relative to the link."""
+    return f"{slot}/{SOCKET}"
 
 
 def _kept(places: Places) -> Optional[str]:
@@ -225,7 +244,7 @@ def _kept(places: Places) -> Optional[str]:
         text = places.tmpfiles.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
-    found = re.search(rf"^L {re.escape(str(places.live_link))} .* (blue|green)[.]sock$", text, flags=re.M)
+    found = re.search(rf"^L {re.escape(str(places.live_link))} .* (blue|green)/{SOCKET}$", text, flags=re.M)
     return found[1] if found else None
 
 

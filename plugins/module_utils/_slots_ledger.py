@@ -57,7 +57,7 @@ def read(path: Path) -> list[Entry]:
 
 def append(path: Path, entry: Entry) -> None:
     line = json.dumps(asdict(entry), sort_keys=False)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     try:
         end = os.lseek(handle, 0, os.SEEK_END)
         torn = end > 0 and os.pread(handle, 1, end - 1) != b"\n"

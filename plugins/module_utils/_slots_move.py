@@ -26,12 +26,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _shared_paths as shared_paths
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_process as control
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (
+    STAGE_TOKEN,
     Check,
     FileSetError,
     Item,
@@ -42,13 +44,17 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     run_check,
     user_id,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._launcher import FILE_NAME
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._shared_paths import SharedPathError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import (
+    LAUNCH_FILE,
     RELEASE_CARD,
     SLOTS,
     Places,
     SlotError,
     Wanted,
     card_of,
+    link_text,
     observe,
     reasons_to_move,
     reasons_to_tidy,
@@ -68,7 +74,16 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_buil
 STAGES = ("begun", "staged", "prepared", "live", "settled", "abandoned")
 ACTIONS = ("deploy", "rollback", "restart")
 # What gunicorn_uvicorn leaves for an app without slots.
-IN_PLACE_FILES = ("environment", "gunicorn.conf.py", "hooks.py", "uvicorn_server.py", "check.py", "run")
+IN_PLACE_FILES = (
+    "environment",
+    "gunicorn.conf.py",
+    "hooks.py",
+    "uvicorn_server.py",
+    "check.py",
+    "run",
+    FILE_NAME,
+    LAUNCH_FILE,
+)
 
 ASK_SECONDS = 5.0
 POLL_SECONDS = 0.25
@@ -137,7 +152,7 @@ class Move:
     def run(self, stage: str, dead_run: str = "", reason: str = "", check_mode: bool = False) -> dict[str, Any]:
         if check_mode:
             return self.begun("", check_mode=True) if stage == "begun" else {"changed": True}
-        self.places.app.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.places.app.mkdir(mode=0o711, parents=True, exist_ok=True)
         try:
             with exclusive(self.places.app / ".deploy.flock"):
                 if stage == "begun":
@@ -158,7 +173,7 @@ class Move:
             claim = self.lock.update(stage=each)
             try:
                 result.update(getattr(self, f"_{each}")(claim))
-            except (SlotError, FileSetError, rpc.SupervisorError, OSError) as error:
+            except (SlotError, FileSetError, SharedPathError, rpc.SupervisorError, OSError) as error:
                 failure = self._failure(error)
                 self._give_up(claim, str(failure))
                 raise failure from error
@@ -250,7 +265,7 @@ class Move:
         # The check runs as the app's user, to whom these must be open; it makes those that are missing.
         there = [item for item in self.wanted.directories if os.path.isdir(item.path)]
         apply([found for found in map(compare, there) if found], self.label)
-        check = Check(["/bin/sh", f"{{stage}}{places.slot(slot)}/run", "--check"], self.options.user)
+        check = Check(places.launch(slot, "--check", under=STAGE_TOKEN))
         said = check_candidates(items, [check], self.options.stage_parent, self.label)
         apply([found for found in map(compare, items) if found], self.label)
         self._run_commands(claim)
@@ -260,30 +275,23 @@ class Move:
         if claim.action == "deploy":
             card = {"revision": self.wanted.revision, "build": self.wanted.build}
             path = self.places.release(claim.release) / RELEASE_CARD
-            self._write(Item(str(path), "root", "root", 0o644, (json.dumps(card) + "\n").encode()))
+            self._write(Item(str(path), "root", "root", 0o640, (json.dumps(card) + "\n").encode()))
 
     def _share(self, source: Path) -> None:
         """Links what all releases share into this one, in the place of what it brings under that name."""
-        shared = self.places.app / "shared"
+        shared, names = self.places.shared, [*self.options.shared_directories, *self.options.shared_files]
+        for inner, outer in shared_paths.overlaps(names):
+            raise SlotError(f"shared has {inner} and {outer}: one lies in the other\nKeep one of them")
+        self._write(Item(str(shared), "root", "root", 0o711))
         for name in self.options.shared_directories:
-            if not (shared / name).is_dir():
-                (shared / name).mkdir(mode=0o755, parents=True)
-                os.chown(shared / name, user_id(self.options.user) or 0, group_id(self.wanted.group) or 0)
-                os.chmod(shared / name, 0o750)
+            uid, gid = user_id(self.options.user) or 0, group_id(self.wanted.group) or 0
+            if shared_paths.make_directory(shared, name, uid, gid):
                 self.label(str(shared / name))
         for name in self.options.shared_files:
             if not (shared / name).is_file():
                 raise SlotError(f"shared.files: there is no {shared / name} on this host; put it there, then run again")
-        for name in [*self.options.shared_directories, *self.options.shared_files]:
-            place = source / name
-            if place.is_symlink() and os.readlink(place) == str(shared / name):
-                continue
-            if place.is_dir() and not place.is_symlink():
-                shutil.rmtree(place)
-            elif place.is_symlink() or place.exists():
-                place.unlink()
-            place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            place.symlink_to(shared / name)
+        for name in names:
+            shared_paths.link(source, name, shared)
 
     # prepared
 
@@ -353,18 +361,13 @@ class Move:
 
     def _point_to(self, slot: Optional[str]) -> None:
         """In one step for whoever connects."""
-        link = self.places.live_link
         if slot is None:
-            link.unlink()
-            return
-        fresh = link.with_name(f".{link.name}.new")
-        if fresh.is_symlink():
-            fresh.unlink()
-        fresh.symlink_to(self.places.socket(slot).name)
-        os.rename(fresh, link)
+            self.places.live_link.unlink()
+        else:
+            self._write(Item(str(self.places.live_link), "root", "root", 0o777, target=link_text(slot)))
 
-    def _confirm(self, slot: str) -> None:
-        """Whoever connects to live.sock gets this slot, and a proxy, where there is one, reaches it."""
+    def _confirm_listener(self, slot: str) -> None:
+        """Whoever connects to live.sock gets this slot."""
         link, pid = str(self.places.live_link), self._process(slot).pid
         found = probe.listener(link)
         if found is None or not pid or found not in probe.tree(pid):
@@ -372,6 +375,10 @@ class Move:
                 f"{link} leads to {self.places.program(slot)}, but its process {pid} is not the one that listens there "
                 f"({found or 'nobody does'}).{self._log_end(slot)}"
             )
+
+    def _confirm(self, slot: str) -> None:
+        """Whoever connects to live.sock gets this slot, and a proxy, where there is one, reaches it."""
+        self._confirm_listener(slot)
         if not (self.options.proxy_url and self.options.health_path):
             return
         deadline = time.monotonic() + PROXY_SECONDS
@@ -381,7 +388,7 @@ class Move:
                 return
             if time.monotonic() > deadline:
                 raise SlotError(
-                    f"the proxy at {self.options.proxy_url} does not reach {link} as {self.options.host}. Last answer: "
+                    f"the proxy at {self.options.proxy_url} does not reach {self.places.live_link} as {self.options.host}. Last answer: "
                     f"{answer}. Its error log says why; may its user connect to the socket?"
                 )
             time.sleep(POLL_SECONDS)
@@ -408,6 +415,8 @@ class Move:
         self._record(claim, ledger.GOOD, "")
         with self._waiting():
             dropped = self._retire(_other(claim.slot))
+        # What was left of the old slot might have taken the socket's place, as long as it was there.
+        self._confirm_listener(claim.slot)
         self._retire_in_place()
         self._point_current(claim.release)
         removed = self._prune(claim.release)
@@ -499,8 +508,7 @@ class Move:
                 continue
             run_check(
                 Check(
-                    ["/bin/sh", str(self.places.slot(claim.slot) / "run"), "--exec", *command.argv],
-                    self.options.user,
+                    self.places.launch(claim.slot, "--exec", *command.argv),
                     timeout=command.timeout,
                     what=f"{command.name} ({' '.join(command.argv)})",
                 ),

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import urlsplit
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._launcher import FILE_NAME
+
 _UNIX_SOCKETS = "/proc/net/unix"
 # The flag of a socket that listens (SO_ACCEPTCON of the kernel, printed in hexadecimal).
 _LISTENS = 0x10000
@@ -149,7 +151,24 @@ def servers(path: str, pid: int) -> set[int]:
     """
     sockets = {f"socket:[{inode}]" for inode in _listening(path)}
     holders = {process for process in tree(pid) if sockets & _open_files(process)}
-    return holders or {child for child, parent in _parents() if parent == pid}
+    return holders or _children(program(pid))
+
+
+def program(pid: int) -> int:
+    """What the launcher at pid started, the child of its child; pid itself where it is no launcher."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            words = stream.read().split(b"\0")
+    except OSError:
+        return pid
+    if not any(os.path.basename(word) == FILE_NAME.encode() for word in words[1:3]):
+        return pid
+    started = {child for init in _children(pid) for child in _children(init)}
+    return min(started, default=pid)
+
+
+def _children(pid: int) -> set[int]:
+    return {child for child, parent in _parents() if parent == pid}
 
 
 def _listening(path: str) -> Iterable[str]:

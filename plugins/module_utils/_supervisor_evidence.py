@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher as launcher
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_processes as host
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
@@ -129,7 +130,8 @@ def _evidence(
     local: bool,
 ) -> Evidence:
     killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
-    uid = settings.get("uid")
+    command = str(settings.get("command") or "")
+    user = _user(settings, command) if local else ""
     return Evidence(
         name=str(process.name),
         up=bool(health),
@@ -138,17 +140,31 @@ def _evidence(
         logs=[tails.stderr, tails.stdout],
         log_paths=[process.stdout_log, process.stderr_log],
         kernel=[
-            kills[pid].line
-            for pid in sorted({past.pid, *killed} & kills.keys())
-            if kills[pid].time > process.start - CLOCK_MARGIN
+            kill.line
+            for pid, kill in sorted(kills.items())
+            if (pid in {past.pid, *killed} or _is_of(kill, user)) and kill.time > process.start - CLOCK_MARGIN
         ],
         strays=strays,
-        command=str(settings.get("command") or ""),
-        # supervisord writes none as a word.
-        user=host.user_name(uid) if local and isinstance(uid, int) else "",
+        command=command,
+        user=user,
         health=health,
         holder=host.holder if local else no_holder,
     )
+
+
+def _user(settings: Mapping[str, Any], command: str) -> str:
+    """The account that the program runs as, whether supervisord or our launcher sees to it."""
+    launched = launcher.config_of(command)
+    if launched:
+        return launched.user
+    uid = settings.get("uid")
+    # supervisord writes none as a word.
+    return host.user_name(uid) if isinstance(uid, int) else ""
+
+
+def _is_of(kill: host.Kill, user: str) -> bool:
+    """The log of a program that our launcher started names its processes by other numbers than the kernel's log."""
+    return bool(user) and host.user_name(kill.uid) == user
 
 
 def _last_ending(process: Process) -> list[str]:

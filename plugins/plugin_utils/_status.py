@@ -34,7 +34,7 @@ def _programs(app: Mapping[str, Any]) -> list[tuple[str, str]]:
     name = str(app["name"])
     if not app.get("server_names"):
         return [(name, str(app["bind"]))]
-    return [(f"{name}_{slot}", f"unix:/run/fastapi/{name}/{slot}.sock") for slot in SLOTS]
+    return [(f"{name}_{slot}", f"unix:/run/fastapi/{name}/{slot}/app.sock") for slot in SLOTS]
 
 
 def status_table(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:

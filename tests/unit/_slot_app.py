@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from _supervisor_daemon import Daemon
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import Item
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import Places, Wanted
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Owner
@@ -80,11 +81,11 @@ case "${{1-}}" in
     echo uses loop none; exit 0 ;;
 --exec) shift; RELEASE=$(readlink "$here/release"); export RELEASE; exec "$@" ;;
 esac
-exec {python} "$(readlink "$here/release")/app/server.py" "$here/settings.json" "{run}/${{here##*/}}.sock"
+exec {python} "$(readlink "$here/release")/app/server.py" "$here/settings.json" "{run}/${{here##*/}}/app.sock"
 """
 
 PROGRAM = """[program:shop_{{slot}}]
-command=/bin/sh {etc}/{{slot}}/run
+command=/usr/bin/python3 -IS {etc}/{{slot}}/launch.py {etc}/{{slot}}/launch.json
 environment=CONFIG="{{set_digest}}"
 startsecs=0
 startretries=0
@@ -108,7 +109,8 @@ class Host:
             programs=root / "programs",
             tmpfiles=root / "tmpfiles.conf",
         )
-        for folder in (root, self.places.run, self.places.programs, self.places.app):
+        run = self.places.run
+        for folder in (root, run, run / "blue", run / "green", self.places.programs, self.places.app):
             folder.mkdir(exist_ok=True)
         self.root = root
         self.daemon = daemon
@@ -137,6 +139,9 @@ class Host:
     def wanted(self, release: str, build: str = "one", **settings: Any) -> Wanted:
         places = self.places
         run = RUN.format(python=sys.executable, run=places.run)
+        # Without namespaces, since it lies below /tmp.
+        launch = {"name": "shop_{slot}", "command": ["/bin/sh", "{here}/run"], "user": "root", "group": "root"}
+        launch["sandbox"] = False
         return Wanted(
             release=release,
             revision=release * 3,
@@ -145,6 +150,8 @@ class Host:
             files=[
                 Item("settings.json", "root", "root", 0o640, json.dumps(settings).encode(), secret=True),
                 Item("run", "root", "root", 0o750, run.encode()),
+                Item("launch.py", "root", "root", 0o644, Path(_launcher.__file__).read_bytes()),
+                Item("launch.json", "root", "root", 0o644, json.dumps(launch).encode()),
             ],
             program=PROGRAM.format(etc=places.etc, logs=self.root),
             tmpfiles=f"d {places.run} 0755 root root -\n",
@@ -179,4 +186,5 @@ def go(move: Move, upto: str = "settled") -> dict[str, Any]:
 
 
 def links(places: Places) -> str:
-    return Path(os.readlink(places.live_link)).name if places.live_link.is_symlink() else ""
+    """The slot that live.sock leads to."""
+    return Path(os.readlink(places.live_link)).parent.name if places.live_link.is_symlink() else ""

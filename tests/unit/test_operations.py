@@ -37,8 +37,8 @@ def test_health_of_slots() -> None:
     defaults = {"bind": "127.0.0.1:8000", "health_path": "/health", "health_status": 200}
     checks = health_checks(APPS, defaults)
     assert [(check["name"], check["unix_socket"]) for check in checks] == [
-        ("orders_blue", "/run/fastapi/orders/blue.sock"),
-        ("orders_green", "/run/fastapi/orders/green.sock"),
+        ("orders_blue", "/run/fastapi/orders/blue/app.sock"),
+        ("orders_green", "/run/fastapi/orders/green/app.sock"),
         ("shop", ""),
     ]
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.action import release_slot
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_lock as locks
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import Item
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import SlotError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_ledger import LedgerError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Locked, LostLock
@@ -53,11 +55,11 @@ def entries(host: Host) -> list[tuple[str, str, str]]:
 
 def is_clean(host: Host, slot: str) -> None:
     """Only this slot is there, by every account."""
-    assert links(host.places) == f"{slot}.sock"
+    assert links(host.places) == slot
     assert host.daemon.states() == {f"shop_{slot}": "RUNNING"}
     assert [path.name for path in host.places.programs.iterdir()] == [f"shop_{slot}.ini"]
     assert sorted(path.name for path in host.places.etc.iterdir()) == [slot]
-    assert f"{slot}.sock" in host.places.tmpfiles.read_text()
+    assert f"{slot}/app.sock" in host.places.tmpfiles.read_text()
     assert not (host.places.app / "deploy.lock").exists()
     # What is loaded is what is in the files: an update by hand finds nothing to do.
     assert host.daemon.call("reloadConfig") == [[[], [], []]]
@@ -274,21 +276,21 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(served: Host, stage: st
     for each in ["staged", "prepared", "live", "settled"] if begun["move"] else ["live", "settled"]:
         move.run(each)
     assert answer(served)["text"] == "second"
-    is_clean(served, links(served.places)[: -len(".sock")])
+    is_clean(served, links(served.places))
     assert entries(served) == [("deploy", "one", "good"), ("deploy", "two", "good")]
 
 
 def _reboot(host: Host) -> None:
     """supervisord starts anew, what is in /run is gone, and tmpfiles.d makes the link again."""
     host.daemon.kill()
-    for path in host.places.run.iterdir():
+    for path in [*host.places.run.rglob("*.sock")]:
         path.unlink()
     for line in host.places.tmpfiles.read_text().splitlines():
         if line.startswith("L "):
             _kind, path, *_dashes, target = line.split()
             Path(path).symlink_to(target)
     host.daemon.start()
-    slot = links(host.places)[: -len(".sock")]
+    slot = links(host.places)
     wait_for(lambda: host.daemon.states().get(f"shop_{slot}") == "RUNNING", "the live slot is back")
     wait_for(lambda: probe.ask(str(host.places.live_link), "/", "x", 1).status == 200, "an answer")
 
@@ -332,6 +334,48 @@ def test_supervisord_killed_between_the_stages(served: Host) -> None:
     move.run("settled")
     assert answer(served)["text"] == "second"
     is_clean(served, "green")
+
+
+SURVIVOR = """import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True:
+            open(sys.argv[1], "w").close()
+            time.sleep(0.02)
+    os._exit(0)
+os.execv("/bin/sh", ["/bin/sh", *sys.argv[2:]])
+"""
+
+
+def test_what_a_slot_started_in_a_session_of_its_own_ends_with_the_slot(host: Host) -> None:
+    host.release("one")
+    wanted, trace = host.wanted("one", text="first"), host.root / "alive"
+    launch = json.loads(next(item.content for item in wanted.files if item.path == "launch.json") or b"")
+    launch["command"] = [sys.executable, "-c", SURVIVOR, str(trace), *launch["command"][1:]]
+    files = [item for item in wanted.files if item.path != "launch.json"]
+    files.append(Item("launch.json", "root", "root", 0o644, json.dumps(launch).encode()))
+    check = replace(wanted, files=files)
+    go(host.move(check))
+    wait_for(trace.exists, "the process that wants to survive")
+    host.release("two")
+    host.deploy("two", text="second")
+    trace.unlink()
+    time.sleep(0.3)
+    assert not trace.exists()
+
+
+def test_whoever_took_the_new_slots_socket_is_found_out(served: Host) -> None:
+    served.release("two")
+    move = served.move(served.wanted("two", text="second"))
+    go(move, "live")
+    path = served.places.socket("green")
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as thief:
+        thief.bind(str(path))
+        thief.listen()
+        with pytest.raises(SlotError, match="is not the one that listens there"):
+            move.run("settled")
 
 
 def test_the_live_slot_killed_during_a_deploy(served: Host) -> None:

@@ -160,7 +160,7 @@ def test_the_same_with_uvicorn_alone_and_a_file_of_tasks_before_the_flip(
     before = [is_clean(host) for host in hosts]
     said = run(DEPLOY, fastapi_apps=[{**app, "hooks": {"before_flip": str(tasks)}}])
     for slot in before:
-        assert f"{slot}.sock has its last moment" in said
+        assert f"{slot}/app.sock has its last moment" in said
     for host, slot in zip(hosts, before, strict=True):
         assert is_clean(host) != slot
         assert "uvicorn_server.py" in host.check_output("ps -o args= -u orders")
@@ -226,4 +226,4 @@ def test_an_app_whose_names_are_removed_runs_in_place_alone(hosts, run, source, 
         shown = host.check_output("supervisorctl status").splitlines()
         assert [row.split()[:2] for row in shown] == [["orders", "RUNNING"]]
         assert "6.0.0" in host.check_output("curl --silent --fail --max-time 5 http://127.0.0.1:8000/version")
-        assert host.run("ls /etc/fastapi/orders/blue/* /etc/fastapi/orders/green/* /run/fastapi/orders/*").stdout == ""
+        assert host.run("ls /etc/fastapi/orders/blue/* /etc/fastapi/orders/green/* /run/fastapi/orders/*/*.sock").stdout == ""

@@ -165,11 +165,11 @@ def test_a_wrong_hash(unnoticed, source) -> None:
 def test_a_socket_that_is_not_permitted(unnoticed, hosts, source) -> None:
     for host in hosts:
         idle = {"blue": "green", "green": "blue"}[live_slot(host)]
-        host.check_output(f"rm -f /run/fastapi/orders/{idle}.sock")
-        host.check_output(f"mkdir /run/fastapi/orders/{idle}.sock")
+        host.check_output(f"rm -f /run/fastapi/orders/{idle}/app.sock")
+        host.check_output(f"mkdir /run/fastapi/orders/{idle}/app.sock")
     try:
         told = unnoticed(**source("taken"))
-        assert re.search(r"/(blue|green)\.sock, where \w+ wants its Unix socket, is .* no socket", told), told
+        assert re.search(r"/(blue|green)/app\.sock, where \w+ wants its Unix socket, is .* no socket", told), told
         assert re.search(LOG_END, told), told
     finally:
         for host in hosts:
@@ -309,7 +309,7 @@ def test_host_restarted(hosts, source, start, good, wait_for, stage, end) -> Non
 
 
 KILLED = {
-    "live": "supervisorctl pid orders_$(readlink /run/fastapi/orders/live.sock | cut -d. -f1)",
+    "live": "supervisorctl pid orders_$(readlink /run/fastapi/orders/live.sock | cut -d/ -f1)",
     "nginx": "cat /run/nginx.pid",
     "supervisord": "systemctl show --property MainPID --value supervisord",
 }
