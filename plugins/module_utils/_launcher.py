@@ -85,7 +85,7 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """What to start, and what it may. In all texts, {here} is the directory of CONFIG, and {slot} is the name of that."""
+    """What to start, and what it may. In all texts {here} is the directory of CONFIG, and {slot} the name of that."""
 
     # Of the private /tmp, and in messages: orders_blue.
     name: str
@@ -252,9 +252,9 @@ def _run(config: Config, command: Sequence[str], account: Account) -> int:
             os.setsid()
             account.become(int(config.umask, 8))
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):
-                # Python ignores them, and what is executed would inherit that.
-                signal.signal(number, signal.SIG_DFL)
+            for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+                # By Python, and what is executed would inherit that.
+                signal.signal(ignored, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
             os.chdir("/")
             os.execvp(command[0], list(command))
@@ -308,7 +308,7 @@ def isolate(config: Config, private: str) -> None:
 
 @contextmanager
 def private_directory(name: str) -> Iterator[str]:
-    """A directory with the program's /tmp and /var/tmp; removed when it ends, or when the next one of its name starts."""
+    """A directory with the program's /tmp and /var/tmp. What a killed launcher left goes with the next of its name."""
     os.makedirs(os.path.dirname(PRIVATE), mode=0o755, exist_ok=True)
     os.makedirs(PRIVATE, mode=0o700, exist_ok=True)
     for entry in os.listdir(PRIVATE):

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What all releases of an app share, and the links to it in each release.
 
-The app's account may write in its shared directories and put links there. So root walks directory by directory, from one
-open directory to the next, never through a link (openat(2) with O_NOFOLLOW), and works in no directory that the account
-may write.
+The app's account may write in its shared directories and put links there. So root walks directory by directory, from
+one open directory to the next, never through a link (openat(2) with O_NOFOLLOW), and works in no directory that the
+account may write.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _descend(root: int, parts: Sequence[str], path: Path, made_mode: Optional[int] = None) -> Iterator[int]:
-    """The directory below root that the parts lead to; those that are missing are made, like root if no mode is given."""
+    """The directory below root that the parts lead to. Missing ones are made, like root when no mode is given."""
     if not parts:
         yield root
         return

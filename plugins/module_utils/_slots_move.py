@@ -388,8 +388,9 @@ class Move:
                 return
             if time.monotonic() > deadline:
                 raise SlotError(
-                    f"the proxy at {self.options.proxy_url} does not reach {self.places.live_link} as {self.options.host}. Last answer: "
-                    f"{answer}. Its error log says why; may its user connect to the socket?"
+                    f"the proxy at {self.options.proxy_url} does not reach {self.places.live_link} as "
+                    f"{self.options.host}. Last answer: {answer}. Its error log says why; may its user connect to the "
+                    "socket?"
                 )
             time.sleep(POLL_SECONDS)
 

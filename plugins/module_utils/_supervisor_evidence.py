@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher as launcher
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_processes as host
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher as launcher
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import Evidence, no_holder

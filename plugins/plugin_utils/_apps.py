@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _confinement,
     _nginx,
     _server_options,
     _serving,
@@ -194,6 +195,7 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
         yield f"health_path is {path!r}: it must be a path that begins with /, or nothing"
     yield from _illegal_server_values(app)
     yield from _nginx.problems(app)
+    yield from _confinement.problems(app)
 
 
 def _illegal_package(source: Mapping[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -106,8 +107,8 @@ def test_the_program_has_the_account_and_no_more(launcher: Launcher) -> None:
     code = "import os,resource; print(os.getresuid(), os.getresgid(), oct(os.umask(0)), resource.getrlimit(4))"
     done = launcher.python(code)
     assert done.returncode == 0, done.stderr
-    uid, gid = int(subprocess.check_output(["id", "-u", "nobody"])), int(subprocess.check_output(["id", "-g", "nobody"]))
-    assert done.stdout.strip() == f"{(uid,) * 3} {(gid,) * 3} 0o27 (0, 0)"
+    nobody = pwd.getpwnam("nobody")
+    assert done.stdout.strip() == f"{(nobody.pw_uid,) * 3} {(nobody.pw_gid,) * 3} 0o27 (0, 0)"
     status = launcher.run(["cat", "/proc/self/status"]).stdout
     assert "NoNewPrivs:\t1" in status and "CapEff:\t0000000000000000" in status
 

@@ -226,4 +226,7 @@ def test_an_app_whose_names_are_removed_runs_in_place_alone(hosts, run, source, 
         shown = host.check_output("supervisorctl status").splitlines()
         assert [row.split()[:2] for row in shown] == [["orders", "RUNNING"]]
         assert "6.0.0" in host.check_output("curl --silent --fail --max-time 5 http://127.0.0.1:8000/version")
-        assert host.run("ls /etc/fastapi/orders/blue/* /etc/fastapi/orders/green/* /run/fastapi/orders/*/*.sock").stdout == ""
+        assert (
+            host.run("ls /etc/fastapi/orders/blue/* /etc/fastapi/orders/green/* /run/fastapi/orders/*/*.sock").stdout
+            == ""
+        )
