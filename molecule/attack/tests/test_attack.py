@@ -1,0 +1,250 @@
+"""What an app that was taken over reaches, and that the release which mends it is rid of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from _slotted import (  # noqa: F401
+    APP,
+    DEPLOY,
+    ask,
+    hosts_fixture,
+    ledger,
+    live_slot,
+    run_fixture,
+    source_fixture,
+)
+
+NEIGHBOUR = "payments.example.com"
+# Runs what it is sent, as whoever has found a hole in an app can.
+HOLE = (
+    '@app.get("/health")',
+    """@app.post("/hole")
+async def hole(request: Request) -> Response:
+    import subprocess
+
+    command = ["/usr/bin/python3", "-c", (await request.body()).decode()]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30)
+    return Response(done.stdout + done.stderr)
+
+
+@app.get("/health")""",
+)
+# Each line: what the account may not do, and how it would.
+TRY = """
+import os, socket
+def refused(what, function):
+    try:
+        print(what, "DONE", function())
+    except OSError as error:
+        print(what, type(error).__name__)
+"""
+# Away from its parent and its session, as long as it lives.
+DETACH = """
+import os, sys, time
+if os.fork(): sys.exit(print("detached"))
+os.setsid()
+if os.fork(): os._exit(0)
+for number in (0, 1, 2): os.dup2(os.open(os.devnull, os.O_RDWR), number)
+"""
+
+
+@pytest.fixture(name="inside", scope="module")
+def inside_fixture(hosts, run, source):
+    """Runs Python on a host as the compromised app orders; its output."""
+    run(DEPLOY, **source("6.6.6", HOLE))
+
+    def call(host, code: str) -> str:
+        return host.check_output(
+            f"curl --silent --max-time 30 --header Host:{APP} --data-binary {shlex.quote(code)} http://127.0.0.1/hole"
+        )
+
+    return call
+
+
+def lines(output: str) -> dict[str, str]:
+    return dict(row.split(" ", 1) for row in output.splitlines())
+
+
+def test_what_it_is(hosts, inside) -> None:
+    code = (
+        "import os,pwd,resource\n"
+        "print(pwd.getpwuid(os.getuid()).pw_name, oct(os.umask(0)), resource.getrlimit(resource.RLIMIT_CORE))\n"
+        "print([row.split()[1] for row in open('/proc/self/status') if row.startswith(('NoNewPrivs', 'CapBnd'))])\n"
+        "print(sorted(int(name) for name in os.listdir('/proc') if name.isdigit())[0], os.listdir('/tmp'))"
+    )
+    for host in hosts:
+        first, second, third = inside(host, code).splitlines()
+        assert first == "orders 0o27 (0, 0)"
+        assert second.endswith("'1']")
+        assert third.startswith("1 ["), third
+        assert (
+            "limits.memory_max 1G is not applied"
+            in host.file(f"/var/log/fastapi/orders/{live_slot(host)}.log").content_string
+            or "memory" in host.file("/sys/fs/cgroup/cgroup.controllers").content_string
+        )
+
+
+def test_what_it_can_write(hosts, inside) -> None:
+    places = {
+        "home": "/var/lib/fastapi/orders/x",
+        "shared": "/opt/fastapi/apps/orders/shared/data/x",
+        "tmp": "/tmp/x",
+        "var_tmp": "/var/tmp/x",
+        "shm": "/dev/shm/x",
+    }
+    others = {
+        "etc": "/etc/x",
+        "cron": "/var/spool/cron/orders",
+        "source": "/opt/fastapi/apps/orders/current/app/orders/main.py",
+        "venv": "/opt/fastapi/apps/orders/current/venv/bin/x",
+        "log": "/var/log/fastapi/orders/x",
+        "run": "/run/fastapi/orders/x",
+        "temporary": "/run/fastapi/orders/.live.sock.new",
+        "neighbour_home": "/var/lib/fastapi/payments/x",
+        "neighbour_shared": "/opt/fastapi/apps/payments/shared/data/x",
+        "neighbour_run": "/run/fastapi/payments/blue/x",
+        "world_writable": "/var/lib/everybody/x",
+    }
+    code = TRY + "".join(
+        f"refused({name!r}, lambda: open({path!r}, 'w').write('x'))\n" for name, path in {**places, **others}.items()
+    )
+    for host in hosts:
+        host.check_output("install -d -m 1777 /var/lib/everybody")
+        found = lines(inside(host, code))
+        assert {found[name] for name in places} == {"DONE 1"}, found
+        assert not {name for name in others if found[name].startswith("DONE")}, found
+        assert not host.file("/tmp/x").exists
+
+
+def test_what_it_can_read(hosts, inside) -> None:
+    others = {
+        "environment": "/etc/fastapi/payments/{slot}/environment",
+        "source": "/opt/fastapi/apps/payments/current/app/orders/main.py",
+        "venv": "/opt/fastapi/apps/payments/current/venv/pyvenv.cfg",
+        "ledger": "/opt/fastapi/apps/payments/ledger.jsonl",
+        "log": "/var/log/fastapi/payments/{slot}.log",
+        "access_log": "/var/log/nginx/payments.access.log",
+        "own_access_log": "/var/log/nginx/orders.access.log",
+        "shadow": "/etc/shadow",
+        "programs": "/etc/supervisord.d/payments_{slot}.ini",
+        "supervisord": "/etc/supervisord.conf",
+    }
+    for host in hosts:
+        slot = host.check_output("readlink /run/fastapi/payments/live.sock").split("/")[0]
+        code = TRY + "".join(
+            f"refused({name!r}, lambda: open({path.format(slot=slot)!r}).read(9))\n" for name, path in others.items()
+        )
+        for path in others.values():
+            assert host.file(path.format(slot=slot)).exists, path
+        found = lines(inside(host, code))
+        assert set(found.values()) == {"PermissionError"}, found
+        assert found.keys() == others.keys()
+
+
+def test_whom_it_can_reach(hosts, inside) -> None:
+    """nginx alone connects to an app: its addresses are what the app trusts."""
+    code = TRY + (
+        "def connect(path):\n"
+        "    with socket.socket(socket.AF_UNIX) as unix: unix.connect(path)\n"
+        "refused('neighbour', lambda: connect('/run/fastapi/payments/live.sock'))\n"
+        "refused('supervisord', lambda: connect('/run/supervisor/supervisor.sock'))\n"
+        "refused('kill', lambda: os.kill(-1, 9))\n"
+        "print('own', connect('/run/fastapi/orders/live.sock'))"
+    )
+    for host in hosts:
+        before = host.check_output("supervisorctl pid payments_blue")
+        found = lines(inside(host, code))
+        assert found["neighbour"] == found["supervisord"] == "PermissionError"
+        assert found["own"] == "None"
+        assert host.check_output("supervisorctl pid payments_blue") == before
+        socket = f"/run/fastapi/payments/{host.check_output('readlink /run/fastapi/payments/live.sock')}"
+        stranger = f"runuser -u nobody -- curl --silent --max-time 2 --unix-socket {socket} http://x/health"
+        assert host.run(stranger).rc == 7
+        assert host.run(f"runuser -u nginx -- curl --silent --unix-socket {socket} http://x/health").rc == 0
+
+
+def test_a_link_in_a_shared_directory_leads_root_nowhere(hosts, inside, run) -> None:
+    """The app has put a link where the operator later wants a directory of its own."""
+    kept = "stat -c '%U %a %Y' /opt/other/victim /opt/other/victim/precious"
+    before = []
+    for host in hosts:
+        host.check_output("install -D -m 0644 /dev/null /opt/other/victim/precious")
+        inside(host, "import os; os.symlink('/opt/other', '/opt/fastapi/apps/orders/shared/data/way')")
+        before.append(host.check_output(kept))
+    said = run(DEPLOY, fails=True, app_shared={"directories": ["data/way/victim"]})
+    assert "shared/data can be written by others than root" in said
+    assert "Share that directory itself" in said
+    assert [host.check_output(kept) for host in hosts] == before
+
+
+def test_nested_shared_names_are_refused(hosts, inside, run) -> None:
+    for host in hosts:
+        inside(host, "import os; os.makedirs('/opt/fastapi/apps/orders/shared/data/uploads', exist_ok=True)")
+        inside(host, "open('/opt/fastapi/apps/orders/shared/data/uploads/kept', 'w').write('x')")
+    said = run(DEPLOY, fails=True, app_shared={"directories": ["data", "data/uploads"]})
+    assert "data/uploads" in said and "shared" in said
+    for host in hosts:
+        assert host.file("/opt/fastapi/apps/orders/shared/data/uploads/kept").content_string == "x"
+
+
+def test_the_fix_evicts_it(hosts, inside, run, source) -> None:
+    """It does all that it can to go on answering: the next release goes live, alone."""
+    slots = "/run/fastapi/orders"
+    siege = DETACH + (
+        "import socket, http.server, threading\n"
+        "def steal(path):\n"
+        "    fresh = path + '.stolen'\n"
+        "    try:\n"
+        "        unix = socket.socket(socket.AF_UNIX); unix.bind(fresh); unix.listen(); os.rename(fresh, path)\n"
+        "    except OSError: pass\n"
+        "while True:\n"
+        f"    for path in ('{slots}/live.sock', '{slots}/blue/app.sock', '{slots}/green/app.sock'):\n"
+        f"        if path != os.path.realpath('{slots}/live.sock'): steal(path)\n"
+        f"    for path in ('{slots}/.live.sock.new', '/var/lib/fastapi/orders/alive'):\n"
+        "        try: open(path, 'w').close()\n"
+        "        except OSError: pass\n"
+        "    try: os.kill(-1, 10)\n"
+        "    except OSError: pass\n"
+        "    time.sleep(0.1)\n"
+    )
+    for host in hosts:
+        assert inside(host, siege) == "detached"
+        host.check_output("sh -c 'until test -e /var/lib/fastapi/orders/alive; do sleep 0.1; done'")
+    run(DEPLOY, **source("7.0.0"))
+    for host in hosts:
+        assert {ask(host)["version"] for _ in range(20)} == {"7.0.0"}
+        host.check_output("rm /var/lib/fastapi/orders/alive")
+        host.run("sleep 1")
+        assert not host.file("/var/lib/fastapi/orders/alive").exists
+        commands = host.check_output("ps -o args= -u orders").splitlines()
+        assert all("gunicorn" in command for command in commands), commands
+        assert host.file(f"{slots}/live.sock").user == host.file(slots).user == "root"
+
+
+def test_a_killed_supervisord_leaves_nothing(hosts, run, source, inside, wait_for) -> None:
+    run(DEPLOY, **source("6.6.6", HOLE))
+    for host in hosts:
+        stay = DETACH + "while True: open('/var/lib/fastapi/orders/alive', 'w').close(); time.sleep(0.1)\n"
+        assert inside(host, stay) == "detached"
+        host.check_output("sh -c 'until test -e /var/lib/fastapi/orders/alive; do sleep 0.1; done'")
+        before = host.check_output("pgrep -u orders").split()
+        host.check_output("systemctl kill --kill-whom=main --signal=KILL supervisord.service")
+        probe = f"curl --silent --fail --output /dev/null --header Host:{APP} http://127.0.0.1/version"
+        wait_for(lambda host=host, probe=probe: host.run(probe).rc == 0, 30, "it serves again")
+        assert not set(before) & set(host.check_output("pgrep -u orders").split())
+        host.check_output("rm /var/lib/fastapi/orders/alive")
+        host.run("sleep 1")
+        assert not host.file("/var/lib/fastapi/orders/alive").exists
+
+
+def test_the_neighbour_noticed_nothing(hosts) -> None:
+    for host in hosts:
+        found = json.loads(
+            host.check_output(f"curl --silent --fail --header Host:{NEIGHBOUR} http://127.0.0.1/version")
+        )
+        assert found["version"] == "1.0.0"
+        text = host.file("/opt/fastapi/apps/payments/ledger.jsonl").content_string
+        assert [json.loads(row)["result"] for row in text.splitlines()] == ["good"]
