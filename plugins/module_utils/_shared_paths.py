@@ -38,8 +38,8 @@ def overlaps(names: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield inner, outer
 
 
-def make_directory(shared: Path, name: str, uid: int, gid: int) -> bool:
-    """Makes one shared directory, the account's own, if it is not there; tells whether it made it."""
+def make_directory(shared: Path, name: str, uid: int, gid: int, mode: int = 0o750) -> bool:
+    """Makes one shared directory, the account's own, if it is not there; returns whether it made it."""
     *parents, last = name.split("/")
     with _opened(shared) as root, _descend(root, parents, shared, made_mode=_PASSAGE) as parent:
         try:
@@ -53,7 +53,7 @@ def make_directory(shared: Path, name: str, uid: int, gid: int) -> bool:
             return False
         with _child(parent, last, shared / name) as handle:
             os.fchown(handle, uid, gid)
-            os.fchmod(handle, 0o750)
+            os.fchmod(handle, mode)
     return True
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _public_paths as public_paths
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
@@ -81,6 +82,11 @@ class Places:
     @property
     def ledger(self) -> Path:
         return self.app / "ledger.jsonl"
+
+    @property
+    def current(self) -> Path:
+        """A link to the live release, for people and for what the proxy serves by itself."""
+        return self.app / "current"
 
     @property
     def shared(self) -> Path:
@@ -295,7 +301,7 @@ def _environment_damage(link: Path) -> list[str]:
     return []
 
 
-def reasons_to_tidy(places: Places, wanted: Wanted, seen: Observed) -> list[str]:
+def reasons_to_tidy(places: Places, wanted: Wanted, seen: Observed, static: Sequence[str] = ()) -> list[str]:
     """What an earlier run did not come to, or somebody undid, around a live slot that is as it should be."""
     live = seen.live
     if live is None:
@@ -310,6 +316,9 @@ def reasons_to_tidy(places: Places, wanted: Wanted, seen: Observed) -> list[str]
             reasons.append(f"{places.program(slot)}: left by an earlier run")
     if seen.in_place or places.in_place_file.exists():
         reasons.append(f"{places.name}: the program from before the app had slots")
+    source = places.release(card_of(places, live).get("release", "")) / "app"
+    for name in public_paths.closed(source, public_paths.below(places.current / "app", static)):
+        reasons.append(f"{source / name}: closed to the proxy, which serves it")
     last = ledger.last_good(ledger.read(places.ledger))
     if last is None or last.fingerprint != card_of(places, live).get("fingerprint"):
         reasons.append(f"{places.ledger}: does not tell of the live slot")

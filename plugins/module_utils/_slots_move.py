@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _public_paths as public_paths
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _shared_paths as shared_paths
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
@@ -122,6 +123,9 @@ class Options:
     soak_failures: int = 0
     shared_directories: Sequence[str] = ()
     shared_files: Sequence[str] = ()
+    # Directories that the proxy serves by itself, wherever they are, and its group.
+    static: Sequence[str] = ()
+    proxy_group: str = "root"
     commands: Sequence[Command] = ()
     irreversible: bool = False
     keep: int = 3
@@ -200,7 +204,7 @@ class Move:
         moves = reasons_to_move(self.places, self.wanted, seen)
         if self.options.action == "restart":
             moves.insert(0, "a restart is asked for")
-        tidies = reasons_to_tidy(self.places, self.wanted, seen)
+        tidies = reasons_to_tidy(self.places, self.wanted, seen, self.options.static)
         slot = _other(seen.live) if moves else seen.live or ""
         result = {
             "changed": bool(moves or tidies),
@@ -258,6 +262,7 @@ class Move:
             raise SlotError(f"{places.release(claim.release)} has no environment: it was not built, or was removed")
         self._note_what_is_built(claim)
         self._share(places.release(claim.release) / "app")
+        self._open_static(claim.release)
         items = self.wanted.slot_items(places, slot)
         items.append(Item(str(places.slot(slot) / "venv"), "root", "root", 0o777, target=str(environment)))
         if not places.tmpfiles.exists():
@@ -283,15 +288,27 @@ class Move:
         for inner, outer in shared_paths.overlaps(names):
             raise SlotError(f"shared has {inner} and {outer}: one lies in the other\nKeep one of them")
         self._write(Item(str(shared), "root", "root", 0o711))
+        uid, served = user_id(self.options.user) or 0, self._served_of(names)
         for name in self.options.shared_directories:
-            uid, gid = user_id(self.options.user) or 0, group_id(self.wanted.group) or 0
-            if shared_paths.make_directory(shared, name, uid, gid):
+            # What the app puts into one that the proxy serves gets the proxy's group.
+            group, mode = (self.options.proxy_group, 0o2750) if name in served else (self.wanted.group, 0o750)
+            if shared_paths.make_directory(shared, name, uid, group_id(group) or 0, mode):
                 self.label(str(shared / name))
         for name in self.options.shared_files:
             if not (shared / name).is_file():
                 raise SlotError(f"shared.files: there is no {shared / name} on this host; put it there, then run again")
         for name in names:
             shared_paths.link(source, name, shared)
+
+    def _served_of(self, names: Sequence[str]) -> list[str]:
+        """The shared names that the proxy serves, or that hold what it serves."""
+        folders = (self.places.current / "app", self.places.shared)
+        static = [found for folder in folders for found in public_paths.below(folder, self.options.static)]
+        return [name for name in names if any(f"{each}/".startswith(f"{name}/") for each in static)]
+
+    def _open_static(self, release: str) -> None:
+        names = public_paths.below(self.places.current / "app", self.options.static)
+        public_paths.open_up(self.places.release(release) / "app", names)
 
     # prepared
 
@@ -420,6 +437,7 @@ class Move:
         self._confirm_listener(claim.slot)
         self._retire_in_place()
         self._point_current(claim.release)
+        self._open_static(claim.release)
         removed = self._prune(claim.release)
         self._run_commands(claim)
         self.lock.release()
@@ -455,7 +473,7 @@ class Move:
 
     def _point_current(self, release: str) -> None:
         """For people."""
-        item = Item(str(self.places.app / "current"), "root", "root", 0o777, target=f"releases/{release}")
+        item = Item(str(self.places.current), "root", "root", 0o777, target=f"releases/{release}")
         self._write(item)
 
     def _prune(self, live: str) -> list[str]:

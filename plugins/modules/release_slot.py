@@ -221,6 +221,17 @@ options:
         type: list
         elements: str
         default: []
+  static:
+    description:
+      - Directories that the proxy serves by itself. Those in the release or in C(apps/NAME/shared) are opened to it;
+        the rest of a release is the app's alone.
+    type: list
+    elements: path
+    default: []
+  proxy_group:
+    description: The group of the proxy's account, for what it serves of C(apps/NAME/shared).
+    type: str
+    default: root
   commands:
     description: Commands to run in the slot's environment at the end of this stage, as the app's user.
     type: list
@@ -466,6 +477,8 @@ SPEC: dict[str, Any] = {
             "files": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "static": {"type": "list", "elements": "path", "default": []},
+    "proxy_group": {"type": "str", "default": "root"},
     "commands": {
         "type": "list",
         "elements": "dict",
@@ -522,7 +535,20 @@ def _wanted(params: dict[str, Any]) -> Wanted:
 
 def _options(params: dict[str, Any]) -> Options:
     health, soak, shared = params["health"], params["soak"], params["shared"]
-    same = ("action", "to", "force", "user", "drain_timeout", "irreversible", "keep", "timeout", "log_lines", "redact")
+    same = (
+        "action",
+        "to",
+        "force",
+        "user",
+        "static",
+        "proxy_group",
+        "drain_timeout",
+        "irreversible",
+        "keep",
+        "timeout",
+        "log_lines",
+        "redact",
+    )
     return Options(
         health_path=health["path"],
         health_status=health["status"],

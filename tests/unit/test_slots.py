@@ -442,6 +442,25 @@ def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: 
     is_clean(served, "green")
 
 
+def test_what_the_proxy_serves_by_itself_is_open_to_it_and_stays_so(served: Host) -> None:
+    source = served.places.release("one") / "app"
+    (source / "static").mkdir()
+    for path in (source, source / "static"):
+        path.chmod(0o750)
+    static = [f"{served.places.current}/app/static", f"{served.places.current}/app/media", "/srv/other"]
+    shared = {"shared_directories": ["media"], "proxy_group": "nogroup"}
+    before = served.daemon.pids()
+    begun = served.deploy("one", text="first", static=static, **shared)
+    assert not begun["move"] and begun["differences"] == [f"{source}/static: closed to the proxy, which serves it"]
+    assert (source / "static").stat().st_mode & 0o005 == 0o005
+    assert served.daemon.pids() == before
+    assert not served.deploy("one", text="first", static=static, **shared)["changed"]
+    served.release("two")
+    served.deploy("two", text="second", static=static, **shared)
+    media = served.places.shared / "media"
+    assert (media.group(), media.stat().st_mode & 0o7777) == ("nogroup", 0o2750)
+
+
 @pytest.mark.parametrize("stage", ["staged", "prepared", "live"])
 def test_one_call_that_fails_at_a_stage_leaves_the_old_slot(served: Host, stage: str) -> None:
     served.release("two")
