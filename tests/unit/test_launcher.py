@@ -26,6 +26,8 @@ import os, sys, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
+        for number in (0, 1, 2):
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
         open(sys.argv[1], "w").write("there")
         while True:
             time.sleep(0.05)
