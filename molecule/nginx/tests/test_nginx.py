@@ -376,10 +376,14 @@ def test_static_files(host) -> None:
 
 
 @pytest.mark.parametrize("url", ["/assets.v1", "/.assets"])
-def test_static_files_behind_a_link_to_their_release(host, url) -> None:
+def test_static_files_of_a_directory_with_other_things_in_it(host, url) -> None:
     base = f"https://orders.example.com{url}"
     assert ask(host, f"{base}/hello.css").body.strip() == "p { color: red }"
     assert ask(host, f"{base}/fonts/a.b..woff").status == 200
+
+
+def test_static_files_of_the_live_release(host) -> None:
+    assert ask(host, "https://orders.example.com/code/main.py").status == 200
 
 
 @pytest.mark.parametrize("url", ["/assets.v1", "/.assets"])
@@ -389,11 +393,24 @@ def test_no_dot_file_is_served(host, url) -> None:
         assert answer.status == 404, path
 
 
-def test_no_link_of_a_static_directory_is_followed(host) -> None:
-    for path in ("passwd", "etc/passwd", "copy.css"):
-        answer = ask(host, f"https://orders.example.com/assets.v1/{path}")
+def test_no_link_below_a_static_directory_is_followed(host) -> None:
+    for path in ("assets.v1/passwd", "assets.v1/etc/passwd", "assets.v1/copy.css", "linked/hello.css"):
+        answer = ask(host, f"https://orders.example.com/{path}")
         assert answer.status in (403, 404), path
         assert "root:" not in answer.body
+
+
+def test_an_app_can_not_put_a_link_in_the_place_of_a_static_directory(host) -> None:
+    data = "/opt/fastapi/apps/orders/shared/data"
+    host.check_output(f"mkdir -p {data}/media")
+    try:
+        host.check_output(f"sh -c 'echo public > {data}/media/passwd'")
+        assert ask(host, "https://orders.example.com/media/passwd").body.strip() == "public"
+        host.check_output(f"rm -r {data}/media")
+        host.check_output(f"ln -s /etc {data}/media")
+        assert ask(host, "https://orders.example.com/media/passwd").status in (403, 404)
+    finally:
+        host.check_output(f"rm -r {data}")
 
 
 def test_security_headers_are_on_every_answer_of_nginx(host) -> None:
