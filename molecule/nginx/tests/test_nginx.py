@@ -75,6 +75,11 @@ def marked(path: str) -> str:
     return f"{path}?mark={os.getpid()}-{MARK}"
 
 
+def exposure(host, unit: str) -> float:
+    shown = host.check_output(f"systemd-analyze security --no-pager {unit}.service")
+    return float(re.search(r"Overall exposure level for \S+: ([\d.]+)", shown)[1])
+
+
 def log_entry(host, app: str, url: str) -> str:
     return str(host.check_output(f"grep -F -- {shlex.quote(url)} /var/log/nginx/{app}.access.log"))
 
@@ -167,6 +172,59 @@ def test_the_key_is_roots(host) -> None:
     assert (key.user, key.mode) == ("root", 0o600)
     secret = key.content_string.splitlines()[1]
     assert host.run(f"grep -rlsF -- {secret} /etc/nginx /var/log /run/fastapi").stdout.split() == [key.path]
+
+
+# --- how little nginx and others may do
+
+
+def test_the_unit_is_tight(host) -> None:
+    assert exposure(host, "nginx") <= 2.8
+
+
+def test_no_process_of_nginx_gets_more_rights(host) -> None:
+    capabilities = {0: "CHOWN", 1: "DAC_OVERRIDE", 2: "DAC_READ_SEARCH", 5: "KILL", 6: "SETGID", 7: "SETUID"}
+    allowed = sum(1 << number for number in [*capabilities, 10])
+    pids = host.check_output("pgrep -x nginx").split()
+    assert len(pids) > 1
+    for pid in pids:
+        status = dict(row.split(":\t", 1) for row in host.check_output(f"cat /proc/{pid}/status").splitlines())
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        assert int(status["CapBnd"], 16) & ~allowed == 0
+
+
+def test_nginx_can_not_change_the_system(host) -> None:
+    main = host.check_output("systemctl show --property MainPID --value nginx")
+    for folder in ("/etc", "/usr", "/root"):
+        tried = host.run(f"nsenter --target {main} --mount touch {folder}/left-by-nginx")
+        assert "Read-only file system" in tried.stderr, folder
+    # The proof that it is the unit's own view of the host.
+    host.check_output("touch /etc/left-by-nginx")
+    host.check_output("rm /etc/left-by-nginx")
+
+
+def as_account(host, account: str, *command: str):
+    words = ["setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups", *command]
+    return host.run(" ".join(shlex.quote(word) for word in words))
+
+
+def test_an_app_can_not_read_the_logs(host) -> None:
+    for path in ("orders.access.log", "shop.access.log", "error.log"):
+        tried = as_account(host, "shop", "cat", f"/var/log/nginx/{path}")
+        assert "Permission denied" in tried.stderr, path
+    # Twice: an update of the package opens the directory until the next run. These were made by the role's check.
+    assert not host.check_output("find /var/log/nginx -type f -perm /o=r")
+
+
+def test_logs_are_opened_again(host, wait_for) -> None:
+    """As logrotate has it, but that it leaves it to nginx to make the new one."""
+    log = "/var/log/nginx/orders.access.log"
+    host.check_output(f"mv {log} {log}.1")
+    host.check_output("systemctl kill --kill-whom=main --signal=USR1 nginx")
+    wait_for(lambda: host.file(log).exists, 5, "the new log")
+    url = marked("/version")
+    assert ask(host, f"https://orders.example.com{url}").status == 200
+    assert log_entry(host, "orders", url)
+    assert "Permission denied" in as_account(host, "shop", "cat", log).stderr
 
 
 # --- what reaches the app
@@ -315,6 +373,44 @@ def test_static_files(host) -> None:
     assert answer.header("X-Content-Type-Options") == "nosniff"
     assert ask(host, "https://orders.example.com/static/../health").status == 200
     assert fails(host, "https://orders.example.com/static../acme/", "--path-as-is", "--fail") != 0
+
+
+@pytest.mark.parametrize("url", ["/assets.v1", "/.assets"])
+def test_static_files_of_a_directory_with_other_things_in_it(host, url) -> None:
+    base = f"https://orders.example.com{url}"
+    assert ask(host, f"{base}/hello.css").body.strip() == "p { color: red }"
+    assert ask(host, f"{base}/fonts/a.b..woff").status == 200
+
+
+def test_static_files_of_the_live_release(host) -> None:
+    assert ask(host, "https://orders.example.com/code/main.py").status == 200
+
+
+@pytest.mark.parametrize("url", ["/assets.v1", "/.assets"])
+def test_no_dot_file_is_served(host, url) -> None:
+    for path in (".env", ".git/config", ".git/", "fonts/.cache/font", "%2eenv", "fonts/..//.env", ".%67it/config"):
+        answer = ask(host, f"https://orders.example.com{url}/{path}", "--path-as-is")
+        assert answer.status == 404, path
+
+
+def test_no_link_below_a_static_directory_is_followed(host) -> None:
+    for path in ("assets.v1/passwd", "assets.v1/etc/passwd", "assets.v1/copy.css", "linked/hello.css"):
+        answer = ask(host, f"https://orders.example.com/{path}")
+        assert answer.status in (403, 404), path
+        assert "root:" not in answer.body
+
+
+def test_an_app_can_not_put_a_link_in_the_place_of_a_static_directory(host) -> None:
+    data = "/opt/fastapi/apps/orders/shared/data"
+    host.check_output(f"mkdir -p {data}/media")
+    try:
+        host.check_output(f"sh -c 'echo public > {data}/media/passwd'")
+        assert ask(host, "https://orders.example.com/media/passwd").body.strip() == "public"
+        host.check_output(f"rm -r {data}/media")
+        host.check_output(f"ln -s /etc {data}/media")
+        assert ask(host, "https://orders.example.com/media/passwd").status in (403, 404)
+    finally:
+        host.check_output(f"rm -r {data}")
 
 
 def test_security_headers_are_on_every_answer_of_nginx(host) -> None:

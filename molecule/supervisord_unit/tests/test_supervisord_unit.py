@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from pathlib import Path
+
 import pytest
+import testinfra
+
+ATTEMPTS = Path(__file__).parent / "attempts.py"
 
 
 def show(host, name: str) -> str:
@@ -57,6 +65,53 @@ def test_the_sandbox_reaches_the_programs(host, sleeper) -> None:
     assert filters(host, sleeper) > filters(host, "1")
 
 
+@pytest.fixture(scope="module")
+def attempts(host, wait_for) -> dict[str, str]:
+    """What root may do in a program of supervisord: attempt -> "" or the error's name."""
+    script = ATTEMPTS.read_text(encoding="utf-8")
+    program = (
+        "[program:attempts]\ncommand=/usr/bin/python3 /srv/attempts.py /srv/attempts.json\nstartsecs=0\n"
+        "autorestart=false\nredirect_stderr=true\nstdout_logfile=/srv/attempts.log\n"
+    )
+    host.check_output("rm -f /srv/attempts.json")
+    for path, content in (("/srv/attempts.py", script), ("/etc/supervisord.d/attempts.ini", program)):
+        host.check_output(f"sh -c {shlex.quote(f'printf %s {shlex.quote(content)} > {path}')}")
+    host.check_output("systemctl reload supervisord")
+    try:
+        wait_for(lambda: "EXITED" in host.run("supervisorctl status attempts").stdout, 20, "the attempts end")
+    finally:
+        host.check_output("rm /etc/supervisord.d/attempts.ini")
+        host.check_output("systemctl reload supervisord")
+    assert host.file("/srv/attempts.json").exists, host.file("/srv/attempts.log").content_string
+    return dict(json.loads(host.file("/srv/attempts.json").content_string))
+
+
+def test_what_apps_and_programs_need_works(attempts) -> None:
+    needed = ("launch", "cgroup", "executable memory", "processes", "another account")
+    assert {name: attempts[name] for name in needed} == dict.fromkeys(needed, "")
+
+
+def test_what_nobody_needs_is_refused(attempts) -> None:
+    refused = {
+        "user namespace": "EPERM",
+        "host name namespace": "EPERM",
+        "packet socket": "EAFNOSUPPORT",
+        "setuid file": "EPERM",
+        "ptrace": "EPERM",
+        "device": "EPERM",
+    }
+    assert {name: attempts[name] for name in refused} == refused
+
+
+def test_the_unit_is_tight(host) -> None:
+    shown = host.check_output("systemd-analyze security --no-pager supervisord.service")
+    assert float(re.search(r"Overall exposure level for \S+: ([\d.]+)", shown)[1]) <= 5.1
+
+
+def test_one_app_out_of_memory_does_not_end_the_others(host) -> None:
+    assert (show(host, "Delegate"), show(host, "OOMPolicy")) == ("yes", "continue")
+
+
 def test_kill_leaves_no_orphan_and_brings_it_back(host, sleeper, wait_for) -> None:
     main = show(host, "MainPID")
     host.check_output(f"kill -9 {main}")
@@ -100,6 +155,20 @@ def test_a_longer_stop_restarts_nothing(host, sleeper, play, converge_playbook) 
     assert show(host, "TimeoutStopUSec") == "5min 21s"
     assert show(host, "MainPID") == main
     assert pid(host, "sleeper") == sleeper
+
+
+def test_a_sandbox_of_ones_own_is_put_over_the_roles(play, converge_playbook, host_names) -> None:
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+    sandbox = {"supervisord_unit_sandbox": {"PrivateTmp": "yes", "RestrictSUIDSGID": ""}}
+    done = play(converge_playbook, "--extra-vars", json.dumps(sandbox))
+    assert done.status == 0, done.output
+    for host in hosts:
+        shown = [show(host, name) for name in ("PrivateTmp", "RestrictSUIDSGID", "LockPersonality")]
+        assert shown == ["yes", "no", "yes"]
+    done = play(converge_playbook)
+    assert done.status == 0, done.output
+    for host in hosts:
+        assert show(host, "RestrictSUIDSGID") == "yes"
 
 
 def test_a_stop_that_cuts_programs_off_is_refused(host, play, converge_playbook) -> None:
