@@ -243,10 +243,7 @@ def _unreadable(error: Exception) -> SourceTreeError:
 def _unpack_tar(stream: IO[bytes], tree: Tree) -> None:
     forward = _Forward(stream)
     with tarfile.TarFile(fileobj=forward, mode="r") as tar:  # type: ignore[arg-type]
-        while True:
-            member = tar.next()
-            if member is None:
-                break
+        for member in tar:
             # All headers would be kept otherwise.
             tar.members = []  # type: ignore[attr-defined]
             parts = tree.admit(member.name, member.size)

@@ -163,9 +163,7 @@ class Repository:
         for place in dict.fromkeys((self._work, self._clone)):
             if not _is_bare(place):
                 continue
-            answer = self._run(
-                "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", place=place
-            )
+            answer = self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", place=place)
             commit = re.search(rf"^(?:{FULL_ID.pattern})$", answer.stdout, flags=re.M)
             if answer.returncode == 0 and commit:
                 return commit[0]
