@@ -144,7 +144,10 @@ class Repository:
             if process.wait() > 0:
                 complaints.seek(0)
                 said = complaints.read().decode("utf-8", "replace")
-                raise SourceTreeError(f"git archive of {revision} failed; git said: {_last(said)}")
+                raise SourceTreeError(
+                    f"git archive of {revision} failed; remove {self._clone} on the host, which is made anew. git said:"
+                    f" {_last(said)}"
+                )
             if problem:
                 raise problem
 

@@ -188,6 +188,17 @@ def test_a_broken_clone_is_made_anew(work, app, tmp_path, harm) -> None:
     assert content_of(repository(work.bare, app), "HEAD", tmp_path / "b") == "two"
 
 
+def test_a_clone_that_lost_a_file_is_named(work, app, tmp_path) -> None:
+    work.commit("one")
+    work.push()
+    source = repository(work.bare, app)
+    content_of(source, "HEAD", tmp_path / "a")
+    blob = work.git("rev-parse", "HEAD:main.py")
+    (app / "repository" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(SourceTreeError, match=f"remove {app}/repository on the host, which is made anew"):
+        content_of(source, "HEAD", tmp_path / "b")
+
+
 def test_a_commit_with_a_link_out_is_refused(work, app, tmp_path) -> None:
     os.symlink("/etc", work.path / "out")
     work.commit("one")
@@ -269,7 +280,13 @@ def test_root_s_own_settings_do_not_open_them(work, app, tmp_path, monkeypatch) 
     home.mkdir()
     (home / ".gitconfig").write_text('[protocol]\n\tallow = always\n[protocol "ext"]\n\tallow = always\n')
     monkeypatch.setenv("HOME", str(home))
-    message_of(repository(f"ext::sh -c touch% {mark}", app))
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git-remote-helper").write_text(f"#!/bin/sh\ntouch {mark}\n")
+    (folder / "git-remote-helper").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    for address in (f"ext::sh -c touch% {mark}", "helper::x"):
+        assert "its protocol is not allowed" in message_of(repository(address, app))
     assert not mark.exists()
 
 
