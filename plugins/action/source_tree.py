@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from typing import Any, Optional
 
@@ -18,13 +17,6 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _sourc
 MODULE = "asgiops.fastapi_host.source_tree"
 
 
-def _ssh_options(source: dict[str, Any]) -> dict[str, Any]:
-    """A host that fetches over SSH for the first time trusts the key that it is shown, and no other one later."""
-    if not re.match(r"ssh://|[^/:]+@[^/:]+:", str(source["repo"])):
-        return {}
-    return {"accept_newhostkey": True, **({"key_file": source["key_file"]} if source.get("key_file") else {})}
-
-
 class ActionModule(ActionBase):
     _requires_connection = True
     TRANSFERS_FILES = True
@@ -32,7 +24,12 @@ class ActionModule(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         self._variables = task_vars or {}
-        source = self._task.args.get("source") or {}
+        source = self._task.args.get("source")
+        # What is no mapping at all is refused by the module.
+        source = source if isinstance(source, dict) else {}
+        wrong = list(_source.problems(source))
+        if wrong:
+            raise AnsibleActionFail("\n".join(wrong))
         try:
             if source.get("path"):
                 result.update(self._from_directory(source))
@@ -43,7 +40,8 @@ class ActionModule(ActionBase):
             elif source.get("package"):
                 result.update(self._from_package(source))
             elif source.get("repo"):
-                result.update(self._from_repository(source))
+                # Only the host knows what the version leads to.
+                result.update(self._on_host(revision=str(source.get("version") or "HEAD")))
             else:
                 result.update(self._on_host())
         except _source.SourceError as error:
@@ -61,15 +59,23 @@ class ActionModule(ActionBase):
 
     def _from_directory(self, source: dict[str, Any]) -> dict[str, Any]:
         root = os.path.expanduser(str(source["path"]))
-        exclude = source.get("exclude") or EXCLUDE
-        revision = _source.tree_digest(root, exclude)
+        directory = _source.Directory(root, source.get("exclude") or EXCLUDE, source.get("include") or [])
+        revision = directory.digest()
+        left_out = directory.left_out
         answer = self._on_host(revision=revision)
-        if self._is_settled(answer):
-            return answer
-        with tempfile.TemporaryDirectory(prefix="fastapi-host-") as folder:
-            archive = os.path.join(folder, "source.tar.gz")
-            _source.pack(root, exclude, archive)
-            return self._send(archive, revision)
+        if not self._is_settled(answer):
+            with tempfile.TemporaryDirectory(prefix="fastapi-host-") as folder:
+                archive = os.path.join(folder, "source.tar.gz")
+                directory.pack(archive)
+                answer = self._send(archive, revision)
+        answer["left_out"] = left_out
+        if left_out and answer.get("changed"):
+            names = ", ".join([*map(repr, left_out[:10]), *(["..."] if len(left_out) > 10 else [])])
+            answer.setdefault("warnings", []).append(
+                f"left out of source.path {root}, since such files usually hold secrets: {names}. Set their values in"
+                " secrets or environment of the app, or name the files in source.include"
+            )
+        return answer
 
     def _from_archive(self, source: dict[str, Any]) -> dict[str, Any]:
         archive = os.path.expanduser(str(source["archive"]))
@@ -109,20 +115,14 @@ class ActionModule(ActionBase):
             fetched = self._call(
                 "ansible.legacy.get_url", url=source["archive"], dest=place, checksum=f"sha256:{revision}", mode="0600"
             )
-            return fetched if fetched.get("failed") else self._on_host(revision=revision, archive=place)
+            if fetched.get("failed"):
+                # Not its other values, which repeat an address that may have a password in it.
+                said = str(fetched.get("msg")).replace(str(source["archive"]), "the address")
+                return {
+                    "failed": True,
+                    "msg": f"source.archive is {_source.redacted(source['archive'])}: the host could not fetch it: "
+                    f"{said!r}; check the address, source.checksum, and what the host reaches",
+                }
+            return self._on_host(revision=revision, archive=place)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
-
-    def _from_repository(self, source: dict[str, Any]) -> dict[str, Any]:
-        clone = f"{os.path.dirname(str(self._task.args['releases']))}/repository"
-        fetched = self._call(
-            "ansible.legacy.git",
-            repo=source["repo"],
-            version=source.get("version") or "HEAD",
-            dest=clone,
-            force=True,
-            **_ssh_options(source),
-        )
-        if fetched.get("failed"):
-            return fetched
-        return self._on_host(revision=fetched["after"], repository=clone)

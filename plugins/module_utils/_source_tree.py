@@ -5,24 +5,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import grp
 import os
 import shutil
+import stat
 import subprocess
-import tarfile
-import zipfile
 from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import IO, Optional
+from typing import Callable
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import (
+    MAX_BYTES,
+    SourceTreeError,
+    Tree,
+)
 
 # Enough of a revision to tell releases apart, short enough to type.
 NAME_LENGTH = 12
 SOURCE = "app"
 # What git, Python and their tools leave in a directory, and no release needs.
 EXCLUDE = [".git", ".venv", "__pycache__", "*.pyc", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
-
-
-class SourceTreeError(Exception):
-    """A foreseeable failure; its text is for the user."""
+# Others go through to what they know the name of, and see no other name.
+PASSAGE = 0o711
 
 
 def release_path(releases: str, revision: str) -> str:
@@ -33,113 +38,112 @@ def is_there(releases: str, revision: str) -> bool:
     return os.path.isdir(os.path.join(release_path(releases, revision), SOURCE))
 
 
-def unpack_release(releases: str, revision: str, archive: str, strip: int) -> None:
-    """Unpacks under a temporary name and renames when whole: a run that is cut off leaves no half release."""
+def group_id(name: str) -> int:
+    """The number of a group that may read the source; none when it is not there yet."""
+    try:
+        return grp.getgrnam(name).gr_gid if name else -1
+    except KeyError:
+        return -1
+
+
+def bring(
+    releases: str,
+    revision: str,
+    fill: Callable[[Tree], None],
+    strip: int = 0,
+    max_bytes: int = MAX_BYTES,
+    gid: int = -1,
+) -> None:
+    """Fills a temporary directory and renames it when whole: a run that is cut off leaves no half release."""
     final = release_path(releases, revision)
     partial = os.path.join(releases, f".{os.path.basename(final)}.new")
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(releases, mode=0o755, exist_ok=True)
-    os.mkdir(partial, 0o755)
+    with locked(os.path.dirname(releases)):
+        # Another run may have brought it while this one waited.
+        if is_there(releases, revision):
+            return
+        make_own(releases)
+        os.chmod(releases, PASSAGE)
+        remove(partial)
+        os.mkdir(partial, 0o700)
+        try:
+            tree = Tree(os.path.join(partial, SOURCE), strip, max_bytes, gid=gid)
+            try:
+                fill(tree)
+            finally:
+                tree.close()
+            # What is left of a release without its source is of no use.
+            remove(final)
+            os.chmod(partial, PASSAGE)
+            os.rename(partial, final)
+        except BaseException:
+            remove(partial)
+            raise
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """One run at a time works in an app's directory, which is made if need be."""
+    make_own(directory)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        unpack(archive, os.path.join(partial, SOURCE), strip)
-        # What is left of a release without its source is of no use.
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(partial, final)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
-def unpack(archive: str, place: str, strip: int) -> None:
-    os.mkdir(place, 0o755)
-    count = 0
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as bundle:
-                for info in bundle.infolist():
-                    target = _target(info.filename, place, strip)
-                    if target and not info.is_dir():
-                        with bundle.open(info) as stream:
-                            _write(target, stream, bool(info.external_attr >> 16 & 0o100))
-                        count += 1
-        else:
-            with tarfile.open(archive) as tar:
-                for member, target in _tar_members(tar, place, strip):
-                    _extract(tar, member, target, place)
-                    count += 1
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise SourceTreeError(f"the archive can't be read, it must be a tar or zip file: {error}") from error
-    if not count:
-        raise SourceTreeError(f"the archive has no file in it with strip_components {strip}; lower strip_components")
+def make_own(directory: str) -> None:
+    """A directory in which only root can list and write."""
+    if not os.path.isdir(directory):
+        os.makedirs(os.path.dirname(directory), exist_ok=True)
+        # Another run may be faster.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+            os.chmod(directory, PASSAGE)
+    check_own(directory)
 
 
-def _tar_members(tar: tarfile.TarFile, place: str, strip: int) -> Iterator[tuple[tarfile.TarInfo, str]]:
-    for member in tar:
-        target = _target(member.name, place, strip)
-        if target and (member.isreg() or member.issym()):
-            yield member, target
+def check_own(directory: str) -> None:
+    """Refuses a directory in which somebody else could put a link where root works."""
+    found = os.stat(directory)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise SourceTreeError(
+            f"{directory} can be written by others (owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}), who"
+            f" could lead root elsewhere; run on the host: chown root:root {directory}; chmod 0711 {directory}"
+        )
 
 
-def _target(name: str, place: str, strip: int) -> Optional[str]:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise SourceTreeError(f"the archive names {name!r}, which lies outside of it")
-    parts = path.parts[strip:]
-    return os.path.join(place, *parts) if parts else None
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str, place: str) -> None:
-    if member.issym():
-        pointed = os.path.normpath(os.path.join(os.path.dirname(target), member.linkname))
-        if not (pointed + "/").startswith(place + "/"):
-            raise SourceTreeError(f"the archive's link {member.name!r} points outside, to {member.linkname!r}")
-        _make_parents(target, place)
-        os.symlink(member.linkname, target)
+def remove(path: str) -> None:
+    """A directory with all that is in it, however deep; links are not followed."""
+    if not os.path.lexists(path):
         return
-    stream = tar.extractfile(member)
-    if stream is not None:
-        with stream:
-            _write(target, stream, bool(member.mode & 0o100), place)
+    try:
+        shutil.rmtree(path)
+    except (RecursionError, OSError):
+        # It needs neither a path nor an open file for each level.
+        done = subprocess.run(
+            ["rm", "--recursive", "--force", "--", path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = done.stderr.decode("utf-8", "replace").strip()[:300]
+            raise SourceTreeError(f"{path} could not be removed: {said!r}") from None
 
 
-def _make_parents(target: str, place: str) -> None:
-    parent = os.path.dirname(target)
-    os.makedirs(parent, mode=0o755, exist_ok=True)
-    # A link among the parents could lead a later file of the archive elsewhere.
-    if not (os.path.realpath(parent) + "/").startswith(os.path.realpath(place) + "/"):
-        raise SourceTreeError(f"the archive writes through a link: {target}")
-
-
-def _write(target: str, stream: IO[bytes], program: bool, place: str = "") -> None:
-    _make_parents(target, place or os.path.dirname(target))
-    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o755 if program else 0o644)
-    with os.fdopen(handle, "wb") as output:
-        shutil.copyfileobj(stream, output)
-
-
-def archive_commit(git: str, repository: str, revision: str, archive: str) -> None:
-    """The files of one commit, without git's own, as a tar file."""
-    done = subprocess.run(
-        [git, "-C", repository, "archive", "--format=tar", f"--output={archive}", revision],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SourceTreeError(f"git archive of {revision} failed: {done.stdout.decode('utf-8', 'replace').strip()}")
-
-
-def prune(releases: str, live: str, keep: int, only_tell: bool = False) -> list[str]:
+def prune(releases: str, live: str, keep: int, dry_run: bool = False) -> list[str]:
     """Removes the oldest releases beyond keep, never the live one, and what cut-off runs left. Returns what went."""
     if not os.path.isdir(releases):
         return []
+    check_own(os.path.dirname(releases))
+    check_own(releases)
     directories = [entry for entry in os.scandir(releases) if entry.is_dir(follow_symlinks=False)]
     others = [entry for entry in directories if entry.name != live and not entry.name.startswith(".")]
     others.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
     gone = others[keep - 1 :] + [entry for entry in directories if entry.name.startswith(".")]
     for entry in gone:
-        if not only_tell:
-            shutil.rmtree(entry.path)
+        if not dry_run:
+            remove(entry.path)
     return sorted(entry.name for entry in gone)

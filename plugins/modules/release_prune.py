@@ -12,6 +12,7 @@ short_description: Remove old releases of an app, never the live one
 version_added: 0.1.0
 description:
   - Keeps the live release and the newest others, and removes the rest and what runs that were cut off left behind.
+  - Refuses a directory that others than root can write, who could lead it elsewhere.
 notes:
   - M(ansible.builtin.find) and M(ansible.builtin.file) would need a round trip for each release.
 author:
@@ -57,6 +58,7 @@ removed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import SourceTreeError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import prune
 
 
@@ -74,6 +76,8 @@ def main() -> None:
         module.fail_json(msg=f"keep is {params['keep']}: it must be 1 at least, since the live release stays")
     try:
         removed = prune(params["releases"], params["live"], params["keep"], module.check_mode)
+    except SourceTreeError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}")
     module.exit_json(changed=bool(removed), removed=removed)

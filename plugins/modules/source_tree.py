@@ -14,6 +14,9 @@ description:
   - Brings the source of an app to a directory of its own, named by its revision, and tells where. The revision is the
     commit of a repository, the digest of an archive, or the digest of what a directory on the controller holds.
   - A source that is there already is not sent again.
+  - Only root can read what is brought, and O(group). An archive is refused that has a link which leads out of it, by
+    itself or with others, a hard link, a device, a named pipe, a sparse file, the same name twice, or more than
+    100 levels or 200,000 files and directories.
 notes:
   - M(ansible.builtin.copy) sends a directory file by file, M(ansible.builtin.unarchive) unpacks into the place that is
     used, and neither names the place by what is in it.
@@ -48,6 +51,13 @@ options:
         type: list
         elements: str
         default: [.git, .venv, __pycache__, "*.pyc", .mypy_cache, .pytest_cache, .ruff_cache]
+      include:
+        description:
+          - Shell patterns of names that are taken from C(path) all the same. Without it, files that usually hold
+            secrets are left out as well, such as C(.env), C(.netrc), C(.pypirc), C(.ssh) and C(.aws).
+        type: list
+        elements: str
+        default: []
       archive:
         description: A tar or zip file on the controller, or its URL.
         type: str
@@ -58,11 +68,17 @@ options:
         description: How many leading directories of an archive's names are dropped.
         type: int
         default: 0
+      max_bytes:
+        description: How large the files may be together, in bytes. A small archive can unpack to a full disk.
+        type: int
+        default: 2147483648
       repo:
-        description: The address of a git repository. The host fetches from it, so git must be there.
+        description:
+          - The address of a git repository, for https, http, ssh, git, or a path on the host, without a password. The
+            host fetches from it, so git must be there.
         type: str
       version:
-        description: A tag, branch or commit of the repository.
+        description: A tag, a branch or a commit of the repository.
         type: str
         default: HEAD
       key_file:
@@ -74,14 +90,15 @@ options:
       lock:
         description: A file of hashed requirements on the controller that has the package in it.
         type: str
+  group:
+    description: A group that may read the source. When it is not there yet, only root can.
+    type: str
+    default: ""
   revision:
     description: Set by the action plugin, the revision that is wanted.
     type: str
   archive:
     description: Set by the action plugin, an archive of the revision on the host.
-    type: path
-  repository:
-    description: Set by the action plugin, a clone on the host that has the revision.
     type: path
 """
 
@@ -106,31 +123,90 @@ path:
   returned: always
   type: str
   sample: /opt/fastapi/apps/orders/releases/3f786850e387
+left_out:
+  description: The names below C(path) that were left out since they usually hold secrets.
+  returned: when the source is a directory
+  type: list
+  elements: str
+  sample: [.env]
 """
 
+import functools
 import os
-import tempfile
+from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import (
+    MAX_BYTES,
+    SourceTreeError,
+    Tree,
+    unpack,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_git import Repository
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import (
     EXCLUDE,
-    SourceTreeError,
-    archive_commit,
+    bring,
+    group_id,
     is_there,
     release_path,
-    unpack_release,
 )
 
+SOURCE_OPTIONS: dict[str, Any] = {
+    "path": {"type": "str"},
+    "exclude": {"type": "list", "elements": "str", "default": EXCLUDE},
+    "include": {"type": "list", "elements": "str", "default": []},
+    "archive": {"type": "str"},
+    "checksum": {"type": "str"},
+    "strip_components": {"type": "int", "default": 0},
+    "max_bytes": {"type": "int", "default": MAX_BYTES},
+    "repo": {"type": "str"},
+    "version": {"type": "str", "default": "HEAD"},
+    "key_file": {"type": "str", "no_log": False},
+    "package": {"type": "str"},
+    "lock": {"type": "str"},
+}
 
-def _bring(module: AnsibleModule) -> None:
+
+def _from_repository(module: AnsibleModule) -> tuple[str, Callable[[Tree], None]]:
+    releases, source = module.params["releases"], module.params["source"]
+    git = module.get_bin_path("git")
+    if not git:
+        raise SourceTreeError("source.repo is set, but git is not on the host: install the package git-core")
+    repository = Repository(
+        git,
+        source["repo"],
+        source["key_file"],
+        clone=os.path.join(os.path.dirname(releases), "repository"),
+        scratch=module.tmpdir if module.check_mode else "",
+    )
+    revision = repository.revision(source["version"])
+    # In check mode only what nobody has confirmed yet: that there is such a commit.
+    if not is_there(releases, revision) and (revision == source["version"] or not module.check_mode):
+        repository.bring(revision)
+    return revision, functools.partial(repository.unpack, revision)
+
+
+def _run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    archive = params["archive"]
-    if params["repository"]:
-        handle, archive = tempfile.mkstemp(suffix=".tar", dir=module.tmpdir)
-        os.close(handle)
-        git = module.get_bin_path("git", required=True)
-        archive_commit(git, params["repository"], params["revision"], archive)
-    unpack_release(params["releases"], params["revision"], archive, params["source"]["strip_components"])
+    releases, source, archive = params["releases"], params["source"], params["archive"]
+    if source["strip_components"] < 0:
+        raise SourceTreeError(f"source.strip_components is {source['strip_components']}: it must be 0 or more")
+    fill: Optional[Callable[[Tree], None]] = functools.partial(unpack, archive) if archive else None
+    revision = params["revision"]
+    if source["repo"]:
+        revision, fill = _from_repository(module)
+    missing = not is_there(releases, revision)
+    # Without an archive the action plugin only asks whether it must send one.
+    if missing and fill and not module.check_mode:
+        bring(
+            releases,
+            revision,
+            fill,
+            strip=source["strip_components"],
+            max_bytes=source["max_bytes"],
+            gid=group_id(params["group"]),
+        )
+    return {"changed": missing, "revision": revision, "path": release_path(releases, revision)}
 
 
 def main() -> None:
@@ -140,45 +216,30 @@ def main() -> None:
             "source": {
                 "type": "dict",
                 "required": True,
-                "options": {
-                    "path": {"type": "str"},
-                    "exclude": {"type": "list", "elements": "str", "default": EXCLUDE},
-                    "archive": {"type": "str"},
-                    "checksum": {"type": "str"},
-                    "strip_components": {"type": "int", "default": 0},
-                    "repo": {"type": "str"},
-                    "version": {"type": "str", "default": "HEAD"},
-                    "key_file": {"type": "str", "no_log": False},
-                    "package": {"type": "str"},
-                    "lock": {"type": "str"},
-                },
+                "options": SOURCE_OPTIONS,
                 "required_one_of": [("path", "archive", "repo", "package")],
                 "mutually_exclusive": [("path", "archive", "repo", "package")],
                 "required_together": [("package", "lock")],
             },
+            "group": {"type": "str", "default": ""},
             "revision": {"type": "str"},
             "archive": {"type": "path"},
-            "repository": {"type": "path"},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)
-    releases, revision = module.params["releases"], module.params["revision"]
-    if not revision:
+    if not module.params["revision"]:
         module.fail_json(
             msg="the action plugin of this module did not run: call it as asgiops.fastapi_host.source_tree"
         )
-    missing = not is_there(releases, revision)
-    # Without an archive the action plugin only asks whether it must send one.
-    wanted = module.params["archive"] or module.params["repository"]
-    if missing and wanted and not module.check_mode:
-        try:
-            _bring(module)
-        except SourceTreeError as error:
-            module.fail_json(msg=str(error))
-        except OSError as error:
-            module.fail_json(msg=f"{error.filename or releases}: {error.strerror}; the release was not made")
-    module.exit_json(changed=missing, revision=revision, path=release_path(releases, revision))
+    try:
+        result = _run(module)
+    except SourceTreeError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        place = error.filename or module.params["releases"]
+        module.fail_json(msg=f"{place}: {error.strerror or error}; the release was not made")
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

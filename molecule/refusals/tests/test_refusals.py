@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,42 @@ def test_wrong_hash_in_the_lock(refused, source) -> None:
     said = refused(source={"path": str(source)})
     assert "fastapi" in said
     assert re.search(r"hash", said, flags=re.I)
+
+
+def test_an_archive_whose_links_lead_out_together(refused, source) -> None:
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "deep" / "er" / "keep").touch()
+    (source / "up").symlink_to("deep/er")
+    (source / "stolen").symlink_to("up/../../../../../../../../etc/passwd")
+    archive = source.with_suffix(".tar.gz")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source, arcname="")
+    said = refused(source={"archive": str(archive)})
+    assert "link 'stolen' points outside, to 'up/../../../../../../../../etc/passwd', by way of other links" in said
+
+
+def test_a_small_archive_that_fills_a_disk(refused, source) -> None:
+    with open(source / "zeros", "wb") as stream:
+        stream.truncate(64 << 20)
+    archive = source.with_suffix(".tar.gz")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source, arcname="")
+    assert "larger than 1048576 bytes together" in refused(source={"archive": str(archive), "max_bytes": 1 << 20})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repo": "--upload-pack=touch /root/marker;", "version": "main"},
+        {"repo": "ext::sh -c touch% /root/marker"},
+        {"repo": "/srv/orders.git", "version": "--upload-pack=touch /root/marker"},
+    ],
+)
+def test_a_command_for_git(refused, host_names, changes) -> None:
+    said = refused(source=changes)
+    assert re.search(r"source\.(repo|version) is '[^']*marker", said)
+    for name in host_names:
+        assert not testinfra.get_host(f"podman://{name}").file("/root/marker").exists
 
 
 def test_port_in_use(refused, host_names) -> None:

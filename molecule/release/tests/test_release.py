@@ -35,6 +35,18 @@ def test_the_source_is_whole_and_roots(host, app) -> None:
     assert host.run(f"find {source}/ '(' ! -user root -o -perm /022 ')' ! -type l").stdout == ""
 
 
+@pytest.mark.parametrize("app", list(PORTS))
+def test_nobody_else_reads_the_source(host, app) -> None:
+    assert host.run(f"find {APPS}/{app}/releases/*/app/ ! -type l -perm /007").stdout == ""
+    assert host.run(f"runuser -u nobody -- cat {APPS}/{app}/current/app/orders/main.py").rc != 0
+    assert host.run(f"runuser -u nobody -- ls {APPS}/{app}/releases").rc != 0
+
+
+def test_the_clone_is_roots_alone(host) -> None:
+    clone = host.file(f"{APPS}/repository/repository")
+    assert (clone.user, clone.mode) == ("root", 0o700)
+
+
 def test_a_new_version_restarts_its_app_alone_and_old_releases_go(play, converge_playbook, host_names) -> None:
     hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
     before = [host.check_output("supervisorctl pid folder") for host in hosts]
@@ -60,6 +72,6 @@ def test_a_wrong_checksum_is_refused(play, converge_playbook, scenario_apps) -> 
 def test_an_unknown_version_is_refused(play, converge_playbook, host_names) -> None:
     done = play(converge_playbook, "--extra-vars", "app_version=v99")
     assert done.status != 0
-    assert "v99" in done.output
+    assert "source.version is 'v99': /srv/orders.git has no such tag, branch or commit" in " ".join(done.output.split())
     for name in host_names:
         assert version(testinfra.get_host(f"podman://{name}"), "repository") == "2.0.0"
