@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _accounts,
     _confinement,
     _nginx,
     _server_options,
@@ -42,33 +43,6 @@ SHORTEST_KEEPALIVE = 5
 SLOTTED_KEYS = ("drain_timeout", "health_period", "hooks", "lock_timeout", "migrate", "shared", "soak")
 # By number as well, as supervisor takes them.
 STOP_SIGNALS = ("TERM", "INT", "QUIT", "15", "2", "3")
-# An app named so would get an account that is the system's.
-SYSTEM_ACCOUNTS = frozenset(
-    {
-        "adm",
-        "bin",
-        "chrony",
-        "daemon",
-        "dbus",
-        "ftp",
-        "games",
-        "halt",
-        "lp",
-        "mail",
-        "nginx",
-        "nobody",
-        "operator",
-        "polkitd",
-        "root",
-        "rpc",
-        "shutdown",
-        "sshd",
-        "sync",
-        "systemd-coredump",
-        "systemd-oom",
-        "tss",
-    }
-)
 # To bash, which is EL's sh.
 READ_ONLY = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}
 # What the role settles for an app's program.
@@ -119,6 +93,7 @@ def app_problems(
     whole = settled(apps, defaults or {})
     problems.extend(_used_twice(whole, "name"))
     problems.extend(_used_twice(whole, "bind"))
+    problems.extend(_accounts.shared_by_accident(whole))
     problems.extend(_nginx.names_used_twice(whole))
     problems.extend(_programs_used_twice(whole))
     return problems
@@ -174,8 +149,7 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
     name, target = app.get("name"), app.get("app")
     if isinstance(name, str) and name and not APP_NAME.fullmatch(name):
         yield f"name is {name!r}: it must be lower-case letters, digits, - and _, a letter first, 31 at most"
-    if isinstance(name, str) and name in SYSTEM_ACCOUNTS and not app.get("user"):
-        yield f"name is {name!r}, an account of the system: set user, or choose another name"
+    yield from _accounts.problems(app)
     if isinstance(target, str) and target and not IMPORT_STRING.fullmatch(target):
         yield f"app is {target!r}: it must be MODULE:ATTRIBUTE, such as orders.main:app"
     source = app.get("source")

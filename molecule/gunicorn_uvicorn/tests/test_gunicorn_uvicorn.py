@@ -92,6 +92,72 @@ def test_a_slow_request_survives_a_restart(host, play, converge_playbook) -> Non
     )
 
 
+def state(host) -> str:
+    """A digest of all that is configured on the host, accounts included."""
+    return host.check_output("sh -c 'find /etc -type f -exec sha256sum {} + | sort | sha256sum'")
+
+
+def accounts(host) -> str:
+    return host.check_output("getent passwd") + host.check_output("getent shadow") + host.check_output("getent group")
+
+
+def test_its_account_has_no_shell(host) -> None:
+    user = host.user("orders")
+    assert (user.home, user.shell, user.group) == ("/var/lib/fastapi/orders", "/sbin/nologin", "orders")
+    assert user.uid < 1000
+    record = host.file("/etc/fastapi/accounts.json")
+    assert (record.user, record.mode) == ("root", 0o644)
+    assert json.loads(record.content_string) == {"orders": {"made": True, "uid": user.uid, "apps": ["orders"]}}
+
+
+def test_check_mode_reports_an_account_and_creates_none(host, play, converge_playbook) -> None:
+    before = state(host)
+    variables = json.dumps({"gunicorn_uvicorn_settings": {"user": "newcomer"}})
+    limit = ("--limit", host.backend.name, "--extra-vars", variables)
+    done = play(converge_playbook, "--check", "--diff", *limit)
+    assert done.status == 0, done.output
+    assert "account newcomer: new, group newcomer, home /var/lib/fastapi/orders" in done.output
+    assert state(host) == before
+
+
+def test_a_login_account_stays_as_it_is(host, play, converge_playbook, processes, curl) -> None:
+    host.check_output("useradd --create-home --shell /bin/bash --password '$6$x' webapps")
+    before = accounts(host)
+    shop = {"name": "shop", "user": "webapps", "bind": "unix:/run/fastapi/shop/shop.sock"}
+    settle(host, play, converge_playbook, **shop, lock="", venv="/opt/fastapi/venvs/orders")
+    assert accounts(host) == before
+    assert host.check_output("stat --format '%U %a' /home/webapps") == "webapps 700"
+    assert curl(host, "http://localhost/health", "--unix-socket", "/run/fastapi/shop/shop.sock").endswith("\n200")
+    pid = next(iter(processes(host, "webapps")))
+    assert "HOME=/var/lib/fastapi/shop" in host.check_output(f"cat /proc/{pid}/environ").split("\0")
+    host.check_output("rm /etc/supervisord.d/shop.ini && supervisorctl update shop")
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause", "line"),
+    [
+        # Known before the host is asked, and known to the host alone.
+        ({"name": "redis"}, "name is 'redis', an account of the system", "user: redis_app, or existing_user: true"),
+        (
+            {"user": "metrics"},
+            "user is metrics, a system account that was not created for an app",
+            "existing_user: true",
+        ),
+    ],
+)
+def test_the_account_of_a_service_is_refused(host, play, converge_playbook, settings, cause, line) -> None:
+    user = next(iter(settings.values()))
+    host.check_output(f"useradd -r -d /var/lib/{user} -s /sbin/nologin {user}")
+    before = state(host)
+    variables = json.dumps({"gunicorn_uvicorn_settings": settings})
+    done = play(converge_playbook, "--limit", host.backend.name, "--extra-vars", variables)
+    said = " ".join(done.output.split())
+    assert done.status != 0
+    assert cause in said
+    assert line in said
+    assert state(host) == before
+
+
 def test_an_app_that_is_not_well_says_why(host, play, converge_playbook) -> None:
     variables = json.dumps({"gunicorn_uvicorn_settings": {"health_path": "/nowhere", "health_timeout": 2}})
     done = play(converge_playbook, "--limit", host.backend.name, "--extra-vars", variables)

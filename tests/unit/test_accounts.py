@@ -1,0 +1,38 @@
+"""The accounts of apps, as far as the controller can judge them; what it refuses is in corpus/invalid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import _roles
+import pytest
+import yaml
+from ansible_collections.asgiops.fastapi_host.plugins.action import check_variables
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _preflight
+
+CASES = yaml.safe_load((Path(__file__).parent / "corpus" / "valid" / "accounts.yml").read_text(encoding="utf-8"))
+
+
+def problems(apps: list[dict[str, Any]], **variables: Any) -> list[str]:
+    good = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}
+    whole = [{**good, "bind": f"127.0.0.1:{8001 + number}", **app} for number, app in enumerate(apps)]
+    variables["fastapi_apps"] = whole
+    return _preflight.problems(variables, variables, check_variables.ROLES)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["title"].replace(" ", "-")) for case in CASES])
+def test_accepted(case) -> None:
+    assert problems(case["apps"], **case.get("vars", {})) == []
+
+
+def test_an_app_that_is_listed_twice_shares_with_nobody() -> None:
+    (problem,) = problems([{}, {}])
+    assert "name orders is used by 2 apps" in problem
+
+
+def test_the_home_of_an_app_is_its_own_with_any_account() -> None:
+    role = _roles.server({"name": "orders", "app": "a:b", "user": "webapps", "server_names": ["o.example.com"]})
+    assert "HOME=/var/lib/fastapi/orders\n" in role.render("environment.j2").replace("'", "")
+    program = role.value("__gunicorn_uvicorn_program")
+    assert (program["user"], program["directory"]) == ("webapps", "/var/lib/fastapi/orders")
