@@ -85,7 +85,7 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """What to start, and what it may. In all texts, {here} is the directory of CONFIG, and {slot} is the name of that."""
+    """What to start, and what it may. In all texts {here} is the directory of CONFIG, and {slot} the name of that."""
 
     # Of the private /tmp, and in messages: orders_blue.
     name: str
@@ -95,7 +95,8 @@ class Config:
     # Of the cgroup, below the unit's: orders/blue; none of its own when empty.
     cgroup: str = ""
     umask: str = "0027"
-    # Directories that stay writable where the account has the right to; all others are read-only.
+    # Directories that stay writable where the account has the right to; all others are read-only. One that may be
+    # missing begins with -.
     writable: Sequence[str] = ()
     network: bool = True
     # Whether the program gets namespaces.
@@ -251,9 +252,9 @@ def _run(config: Config, command: Sequence[str], account: Account) -> int:
             os.setsid()
             account.become(int(config.umask, 8))
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):
-                # Python ignores them, and what is executed would inherit that.
-                signal.signal(number, signal.SIG_DFL)
+            for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+                # By Python, and what is executed would inherit that.
+                signal.signal(ignored, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
             os.chdir("/")
             os.execvp(command[0], list(command))
@@ -296,17 +297,18 @@ def isolate(config: Config, private: str) -> None:
     _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for place in ("/tmp", "/var/tmp"):
         _mount(os.path.join(private, place.strip("/").replace("/", "-")), place, None, MS_BIND)
-    for path in config.writable:
+    writable = [path.lstrip("-") for path in config.writable if path[:1] != "-" or os.path.isdir(path[1:])]
+    for path in writable:
         _mount(path, path, None, MS_BIND | MS_REC)
     _set_readonly("/", True, recursive=True)
     # Of /dev, what may be written is a matter of its devices; /dev/shm is below it.
-    for path in ("/proc", "/dev", "/tmp", "/var/tmp", *config.writable):
+    for path in ("/proc", "/dev", "/tmp", "/var/tmp", *writable):
         _set_readonly(path, False, recursive=path != "/proc")
 
 
 @contextmanager
 def private_directory(name: str) -> Iterator[str]:
-    """A directory with the program's /tmp and /var/tmp; removed when it ends, or when the next one of its name starts."""
+    """A directory with the program's /tmp and /var/tmp. What a killed launcher left goes with the next of its name."""
     os.makedirs(os.path.dirname(PRIVATE), mode=0o755, exist_ok=True)
     os.makedirs(PRIVATE, mode=0o700, exist_ok=True)
     for entry in os.listdir(PRIVATE):

@@ -278,7 +278,7 @@ class _Run:
         """What happened to a build since it was completed."""
         if stamp.build != str(build):
             return [f"the environment was moved here from {stamp.build}, and its scripts still name that"]
-        # Only the interpreter that the environment was made from is started: files of the environment come from packages.
+        # Only the interpreter that the environment was made from is started: the environment's files are packages'.
         python = os.path.realpath(build / "bin" / "python")
         if python != stamp.interpreter:
             return [f"the environment's interpreter is now {python}; it was built with {stamp.interpreter}"]
@@ -331,11 +331,10 @@ class _Run:
         before = installed_packages(self.place.link)
         self.place.sweep()
         build, stamp = self._home_for(wanted)
-        warnings: Sequence[str] = ()
+        warnings: list[str] = []
         if stamp is None:
             plan = self._plan(wanted)
-            warnings = plan.lock.warnings
-            self._build(build, wanted, plan, lock)
+            warnings = [*plan.lock.warnings, *self._build(build, wanted, plan, lock)]
         access = self._access()
         if access:
             access.give(build)
@@ -420,15 +419,18 @@ class _Run:
                 raise self._failure(error, wanted) from error
         return parse_requirements(text)
 
-    def _build(self, build: Path, wanted: Wanted, plan: Plan, lock: int) -> None:
+    def _build(self, build: Path, wanted: Wanted, plan: Plan, lock: int) -> list[str]:
+        """Returns warnings."""
         if build.exists():
             # What an earlier run began, and did not finish.
             remove_build(build)
         with self.place.scratch() as scratch:
             try:
-                python = Builder(self.settings, scratch, build, lock).install(plan, self.place)
+                builder = Builder(self.settings, scratch, build, lock)
+                python = builder.install(plan, self.place)
                 make_readable(build)
                 write_stamp(build, self._stamp(build, wanted, plan, python))
+                return builder.warnings
             except RunError as error:
                 raise self._failure(error, wanted) from error
             finally:

@@ -36,11 +36,11 @@ def build_system(document: Mapping[str, Any]) -> BuildSystem:
     if table is None:
         return BuildSystem()
     given = table if isinstance(table, Mapping) else {}
-    requires, path = given.get("requires"), given.get("backend-path", [])
+    requires, path = _strings(given.get("requires")), _strings(given.get("backend-path", []))
     backend = given.get("build-backend", BuildSystem.backend)
-    if not (_is_strings(requires) and _is_strings(path) and isinstance(backend, str)):
+    if requires is None or path is None or not isinstance(backend, str):
         raise LockError("its [build-system] needs `requires`, a list of strings, and `build-backend`, a string")
-    return BuildSystem(tuple(requires), backend, tuple(path))
+    return BuildSystem(requires, backend, path)
 
 
 class Pins:
@@ -71,7 +71,7 @@ class Pins:
 
     def _is_pinned(self, need: str) -> bool:
         found = _NEED.match(need)
-        return bool(found) and "@" not in found["rest"] and _name(need) in {**self._locked, **self._given}
+        return found is not None and "@" not in found["rest"] and _name(need) in {**self._locked, **self._given}
 
 
 def _name(need: str) -> str:
@@ -86,5 +86,7 @@ def _applies(need: str, markers: Mapping[str, Value]) -> bool:
         return True
 
 
-def _is_strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def _strings(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    return None

@@ -63,8 +63,8 @@ def _needs_build(found: re.Match[str], _output: str, about: Circumstances) -> st
     name = found.group(1)
     return (
         f"{name} has only a source distribution in {about.source}, or no wheel for this interpreter ({about.python}), "
-        f"and building runs its code: put a wheel of it there, or set `source_distributions: [{name}]` to have it built "
-        "on the host by an account without rights."
+        f"and building runs its code: put a wheel of it there, or set `source_distributions: [{name}]` to have it "
+        "built on the host by an account without rights."
     )
 
 
@@ -112,8 +112,8 @@ def _address(output: str, about: Circumstances) -> str:
 def _no_wheel(found: re.Match[str], output: str, about: Circumstances) -> str:
     hint = re.search(r"hint: (.*(?:only found wheels|Wheels are available).*)", output)
     return (
-        f"There is no wheel of {_package(found.group(1))} for this interpreter ({about.python}), and no source to "
-        f"build it from.{' ' + hint.group(1).rstrip('.') + '.' if hint else ''}"
+        f"There is no wheel of {_package(found.group(1))} for this interpreter ({about.python})."
+        f"{' ' + hint.group(1).rstrip('.') + '.' if hint else ''}"
     )
 
 
@@ -171,7 +171,7 @@ _KNOWN: Sequence[tuple[str, Sentence]] = (
     (r"error sending request|HTTP status (?:server|client) error|[Oo]peration timed out|Failed to fetch", _unreachable),
     (r"\ABuild requirements of `([^`]+)`", _needs_of_build),
     (r"Wheels are required for `([^`]+)`", _needs_build),
-    (r"Building source distributions is disabled, but attempted to build `([^`]+)`", _needs_build),
+    (r"Building source distributions (?:for|is disabled, but attempted to build) `([^`]+)`", _needs_build),
     (r"Because (?:only )?(\S+) has no (?:usable )?wheels", _no_wheel),
     (r"(\S+) depends on Python ?([^\s,]+)", _wrong_python),
     (r"Because (\S+) was not found in the (?:package registry|provided package locations|cache)", _not_found),

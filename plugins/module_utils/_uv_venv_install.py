@@ -103,6 +103,7 @@ class Builder:
         self.lock = lock
         self.deadline = Deadline(settings.timeout)
         self.environment = self._environment()
+        self.warnings: list[str] = []
 
     def install(self, plan: Plan, place: Place) -> str:
         """Returns the interpreter that the environment's one is a link to."""
@@ -155,7 +156,7 @@ class Builder:
             # Back ends write into the tree that they build: they get a copy.
             copy_project(self.settings.folder, place, workshop.work / "source")
             self._install_needs(workshop, system, plan, plan.project)
-            workshop.build(plan.project, system, "", self.deadline)
+            self.warnings += workshop.build(plan.project, system, "", self.deadline)
             return workshop.take_wheel(plan.project, "", target)
 
     def _build_source(self, item: Requirement, plan: Plan, place: Place, target: Path) -> Path:
@@ -165,7 +166,7 @@ class Builder:
             archive = fetch_source(item, self.settings, workshop.work, self.deadline)
             system = read_build_system(self.settings.python, pyproject_of(archive), owner)
             self._install_needs(workshop, system, plan, owner)
-            workshop.build(owner, system, archive.name, self.deadline)
+            self.warnings += workshop.build(owner, system, archive.name, self.deadline)
             return workshop.take_wheel(owner, item.key, target)
 
     def _workshop(self, directory: Path, owner: str) -> Workshop:
@@ -184,6 +185,8 @@ class Builder:
                 f"build_user={settings.build_user} does not exist: the role python_venv makes it, run its entry point "
                 "main before"
             ) from error
+        if account.uid == 0:
+            raise VenvError(f"build_user={settings.build_user} is root: name an account without rights")
         return Workshop(directory, account, settings.launcher)
 
     def _install_needs(self, workshop: Workshop, system: BuildSystem, plan: Plan, owner: str) -> None:
@@ -205,7 +208,9 @@ class Builder:
             found = self._uv("pip", "compile", *words, "--constraint", str(constraints), *self._sources(), str(wanted))
         except RunError as error:
             raise RunError(f"Build requirements of `{owner}`\n{error.output}", error.timed_out) from error
-        names = [canonical_name(re.split(r"[=\s\[;@]", line, maxsplit=1)[0]) for line in found.split("\n") if line.strip()]
+        names = [
+            canonical_name(re.split(r"[=\s\[;@]", line, maxsplit=1)[0]) for line in found.split("\n") if line.strip()
+        ]
         unpinned = [name for name in names if name not in pins]
         if unpinned:
             raise LockError(

@@ -120,8 +120,12 @@ def run(
     given: bytes | None = None,
     directory: str = "/",
     keep_open: Sequence[int] = (),
+    remarks: list[str] | None = None,
 ) -> str:
-    """Run a program and return its standard output; raise RunError with all it said when it fails."""
+    """Run a program and return its standard output; raise RunError with all it said when it fails.
+
+    What it said on standard error all the same is added to the remarks.
+    """
     try:
         process = subprocess.Popen(
             list(command),
@@ -146,6 +150,8 @@ def run(
     output, complaints = out.decode(errors="replace"), err.decode(errors="replace")
     if process.returncode != 0:
         raise RunError((output + complaints).strip() or f"{command[0]} ended with status {process.returncode}")
+    if remarks is not None:
+        remarks += complaints.splitlines()
     return output
 
 

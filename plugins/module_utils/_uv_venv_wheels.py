@@ -31,6 +31,8 @@ _WHEEL = re.compile(r"(?P<name>[A-Za-z0-9_.]+)-(?P<version>[A-Za-z0-9_.!+]+)(?:-
 _LARGEST_FILE = 512 * 1024**2
 _LARGEST_CONTENT, _MOST_FILES = 2 * 1024**3, 100_000
 
+_NO_NAMESPACES = "this host lets root make no namespaces, so that only the account's lack of rights kept the build in"
+
 # The front end: what pip or uv would do in an environment that has all build requirements. It runs as the account.
 _FRONT_END = """
 import importlib, importlib.metadata, json, os, re, shutil, sys, tarfile
@@ -84,8 +86,8 @@ class Workshop:
         for path in (self.work, self.work / "home", self.work / "tmp", self.work / "wheel"):
             path.mkdir(mode=0o700)
 
-    def build(self, owner: str, system: BuildSystem, archive: str, deadline: Deadline) -> None:
-        """Build `source`, or the archive that has it, as the account, without a network."""
+    def build(self, owner: str, system: BuildSystem, archive: str, deadline: Deadline) -> list[str]:
+        """Build `source`, or the archive that has it, as the account, without a network; returns warnings."""
         task = json.dumps([str(self.work), archive, system.backend, list(system.backend_path)])
         command = [str(self.environment / "bin" / "python"), "-I", "-B", "-c", _FRONT_END, task]
         if self.account:
@@ -97,10 +99,14 @@ class Workshop:
             "TMPDIR": str(self.work / "tmp"),
             "LC_ALL": "C.UTF-8",
         }
+        remarks: list[str] = []
         try:
-            run(command, variables, deadline)
+            run(command, variables, deadline, remarks=remarks)
         except RunError as error:
             raise RunError(f"Failed to build `{owner}`\n{error.output}", error.timed_out) from error
+        if any(line.startswith("launcher: no namespaces") for line in remarks):
+            return [f"{owner} was built with a network and a writable view of the host: {_NO_NAMESPACES}"]
+        return []
 
     def _launch(self, account: Account, command: list[str]) -> list[str]:
         os.chown(self.directory, -1, account.gid)

@@ -375,7 +375,8 @@ def test_drift_of_the_interpreter(host):
     (build / "bin" / "python").symlink_to("/nonexistent/python")
     result = drifted(host)
     assert result.reasons == [
-        f"the environment's interpreter is now /nonexistent/python; it was built with {os.path.realpath(sys.executable)}"
+        "the environment's interpreter is now /nonexistent/python; it was built with "
+        + os.path.realpath(sys.executable)
     ]
     assert result.build == f"{build}.1"
     assert host.beside() == {"orders", f"{build.name}.1"}, "nobody goes back to a damaged build"

@@ -15,11 +15,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _uv_venv_builds
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher, _uv_venv_builds
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import VenvError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
 from fixtures.uv_venv.host import (
     AS_ROOT,
+    BUILD_PYTHON,
     BUILD_USER,
     PYPROJECT,
     UV,
@@ -270,7 +271,9 @@ def test_what_a_build_requirement_needs_is_not_pinned(host):
 @builds
 def test_a_build_requirement_of_another_version(host):
     project(host, "forge>=2", backend="forge")
-    sentence = r"^The build requirements of orders-app do not fit the versions that are pinned: Because you require forge"
+    sentence = (
+        r"^The build requirements of orders-app do not fit the versions that are pinned: Because you require forge"
+    )
     with pytest.raises(VenvError, match=sentence):
         host.build(install_project=True, build_requirements=(host.wheel("forge"),))
 
@@ -279,7 +282,9 @@ def test_a_build_requirement_of_another_version(host):
 def test_a_build_requirement_that_the_wheelhouse_lacks(host):
     project(host, "forge", backend="forge")
     pin = f"forge==1.0 --hash=sha256:{'0' * 64}"
-    with pytest.raises(VenvError, match="orders-app has to be built from source, and its build requirement forge was not"):
+    with pytest.raises(
+        VenvError, match="orders-app has to be built from source, and its build requirement forge was not"
+    ):
         host.build(install_project=True, build_requirements=(pin,))
 
 
@@ -337,7 +342,7 @@ def read(path):
 
 # -- what a hostile project gets ---------------------------------------------------------------------------------
 
-HOSTILE = '''
+HOSTILE = """
 import json, os, socket, subprocess, zipfile
 REPORT = {}
 def attempt(name, action):
@@ -364,7 +369,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         wheel.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: orders-app\\nVersion: 1.0\\n")
         wheel.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr(info + "/RECORD", "")
-'''
+"""
 
 
 @builds
@@ -398,6 +403,19 @@ def test_a_hostile_project_gets_nothing(host):
     assert {name for name, words in report.items() if "[Errno 13]" not in words and "[Errno 30]" not in words} == set()
     assert set(report) == {"shadow", "beside", "interpreter", "cache"}
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if "300.25" in read(path)]
+
+
+@builds
+@as_root
+def test_a_host_without_namespaces_is_named(host, monkeypatch):
+    """The account has no rights all the same."""
+    project(host)
+    launcher = host.root / "launch.py"
+    launcher.write_text(
+        Path(_launcher.__file__).read_text().replace("if _libc.unshare", "return False\n    if _libc.unshare")
+    )
+    result = host.ensure(install_project=True, python=BUILD_PYTHON, launcher=launcher, build_user=BUILD_USER)
+    assert [line for line in result.warnings if "orders-app was built with a network" in line] == result.warnings != []
 
 
 WHEEL_IN = "directory + '/orders_app-1.0-py3-none-any.whl'"
@@ -442,6 +460,8 @@ def test_root_builds_nothing_by_himself(host):
         host.ensure(install_project=True)
     with pytest.raises(VenvError, match="build_user=nobody-here does not exist"):
         host.ensure(install_project=True, launcher="/bin/true", build_user="nobody-here")
+    with pytest.raises(VenvError, match="build_user=root is root: name an account without rights"):
+        host.ensure(install_project=True, launcher="/bin/true", build_user="root")
     with pytest.raises(VenvError, match="launcher=/nonexistent does not exist"):
         host.ensure(install_project=True, launcher="/nonexistent", build_user="nobody")
 
@@ -451,8 +471,8 @@ def test_root_builds_nothing_by_himself(host):
 
 @pytest.fixture
 def group():
-    """Another group than the one that files get by themselves."""
-    return next(entry.gr_name for entry in grp.getgrall() if entry.gr_gid in (os.getgroups() or [1])) if not AS_ROOT else "daemon"
+    """Where it is possible, another one than files get by themselves."""
+    return grp.getgrgid(1 if AS_ROOT else os.getgroups()[0]).gr_name
 
 
 def access(path):
