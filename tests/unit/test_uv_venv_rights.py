@@ -457,13 +457,13 @@ def test_a_wheel_of_another_package(host, sdist):
 def test_root_builds_nothing_by_himself(host):
     project(host)
     with pytest.raises(VenvError, match=r"orders-app has to be built from source, .* and this runs as root: give"):
-        host.ensure(install_project=True)
+        host.ensure(install_project=True, python=BUILD_PYTHON)
     with pytest.raises(VenvError, match="build_user=nobody-here does not exist"):
-        host.ensure(install_project=True, launcher="/bin/true", build_user="nobody-here")
+        host.ensure(install_project=True, python=BUILD_PYTHON, launcher="/bin/true", build_user="nobody-here")
     with pytest.raises(VenvError, match="build_user=root is root: name an account without rights"):
-        host.ensure(install_project=True, launcher="/bin/true", build_user="root")
+        host.ensure(install_project=True, python=BUILD_PYTHON, launcher="/bin/true", build_user="root")
     with pytest.raises(VenvError, match="launcher=/nonexistent does not exist"):
-        host.ensure(install_project=True, launcher="/nonexistent", build_user="nobody")
+        host.ensure(install_project=True, python=BUILD_PYTHON, launcher="/nonexistent", build_user="nobody")
 
 
 # -- who may use it ----------------------------------------------------------------------------------------------
