@@ -47,7 +47,7 @@ if sys.argv[1:] == ["toml"]:
         import tomllib
         answer["toml"] = tomllib.loads(sys.stdin.buffer.read().decode())
     except ImportError:
-        answer["toml_error"] = "Python 3.11 is the first that reads TOML: choose a newer one, or a lock of hashed requirements"
+        answer["toml_error"] = "Python 3.11 is the first that reads TOML: choose a newer one, or hashed requirements"
     except ValueError as error:
         answer["toml_error"] = "it is no valid TOML (%s)" % error
 print(json.dumps(answer, default=str))
