@@ -102,6 +102,22 @@ def test_an_interpreter_that_was_replaced_is_not_started(host):
     assert not trace.exists()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the trap is one for what reads pyvenv.cfg since 3.11")
+def test_the_environments_interpreter_is_not_started_later_on(host):
+    build = Path(host.ensure().build)
+    trace = host.root / "trace"
+    library = host.root / "evil" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    (library / "encodings").mkdir(parents=True)
+    (library / "os.py").touch()
+    (library / "encodings" / "__init__.py").write_text(f"import io; io.FileIO({str(trace)!r}, 'w')\n")
+    (build / "pyvenv.cfg").write_text(f"home = {host.root}/evil/bin\n")
+    assert not host.ensure().changed
+    assert not host.ensure(check=True).changed
+    assert not trace.exists()
+    subprocess.run([build / "bin" / "python", "-I", "-S", "-c", ""], check=False, capture_output=True)
+    assert trace.exists(), "the trap does not work"
+
+
 def test_files_for_other_pythons_are_no_failure(host):
     host.write_lock(host.wheel("old", more={"old/template.py": "print 'two'\n"}))
     build = Path(host.ensure(compile_bytecode=True).build)
