@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import pwd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ PACKAGES = (
     *(f"python3.{minor}{part}" for minor in range(10, 16) for part in ("", "-pip")),
     "supervisor",
 )
+# Of the roles' own, not of an app.
+ACCOUNTS = ("fastapi-build",)
 UNITS = ("firewalld", "nginx", "supervisord")
 COMMAND_SECONDS = 30
 NGINX_SECONDS = 5
@@ -61,6 +64,17 @@ def units() -> dict[str, Unit]:
                 enabled=values.get("UnitFileState") == "enabled",
                 needs_reload=values.get("NeedDaemonReload") == "yes",
             )
+    return found
+
+
+def accounts() -> list[str]:
+    """Those that are there."""
+    found = []
+    for name in ACCOUNTS:
+        try:
+            found.append(pwd.getpwnam(name).pw_name)
+        except KeyError:
+            continue
     return found
 
 

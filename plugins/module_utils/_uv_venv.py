@@ -10,17 +10,20 @@ final path, stamped when complete, and published by renaming a link.
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
 import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_backend import Pins
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_builds import (
+    Access,
     BuildsError,
     Place,
     Stamp,
@@ -32,11 +35,18 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_buil
     write_stamp,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_errors import Circumstances, explain
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_install import Builder, Plan, export_uv_lock
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_install import (
+    Builder,
+    Plan,
+    export_uv_lock,
+    read_build_system,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_lock import (
     Lock,
     LockError,
+    Requirement,
     check_python,
+    parse_additions,
     parse_pylock,
     parse_requirements,
     requires_python_of_uv_lock,
@@ -58,10 +68,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_sett
 )
 
 # Counts up when a newer version of this code would build another environment from the same inputs.
-SCHEMA = 1
+SCHEMA = 2
 
 _CHANGES = {
-    "schema": "another version of this module built it",
     "lock": "the lock file changed",
     "lock_format": "the lock's format changed from {before} to {after}",
     "pyproject": "pyproject.toml changed",
@@ -73,6 +82,7 @@ _CHANGES = {
     "groups": "the groups changed from {before} to {after}",
     "install_project": "install_project changed from {before} to {after}",
     "compile_bytecode": "compile_bytecode changed from {before} to {after}",
+    "source_distributions": "the source distributions changed from {before} to {after}",
 }
 
 
@@ -138,7 +148,7 @@ class _Run:
         wanted = self._wanted()
         reasons = self._reasons(wanted)
         if not reasons:
-            return self._result(wanted, [])
+            return self._open_to_group(wanted)
         _build, stamp = self._home_for(wanted)
         missing = [] if stamp else self._missing_for_a_build()
         if self.check_mode:
@@ -146,7 +156,7 @@ class _Run:
         with self.place.locked(self.settings.timeout) as lock:
             # Another run may have built it while this one waited.
             reasons = self._reasons(wanted)
-            return self._change(wanted, reasons, lock) if reasons else self._result(wanted, [])
+            return self._change(wanted, reasons, lock) if reasons else self._open_to_group(wanted)
 
     # -- the verdict ---------------------------------------------------------------------------------------------
 
@@ -175,7 +185,31 @@ class _Run:
 
     def _missing_for_a_build(self) -> list[str]:
         self._check_cache()
-        return self._missing({"uv": "file", "wheelhouse": "directory", "ca_bundle": "file"})
+        kinds = {"uv": "file", "wheelhouse": "directory", "ca_bundle": "file"}
+        if self.settings.install_project or self.settings.source_distributions:
+            kinds["launcher"] = "file"
+        return self._missing(kinds)
+
+    def _access(self) -> Access | None:
+        """Who may enter the environment; None in check mode while there is no such group."""
+        group = self.settings.group
+        if not group:
+            return Access(0o755, os.getegid())
+        try:
+            return Access(0o750, grp.getgrnam(group).gr_gid)
+        except KeyError:
+            self._bear([f"group={group} does not exist"], "create it before this task, or correct the option")
+            return None
+
+    def _open_to_group(self, wanted: Wanted) -> Result:
+        """The environment is as it has to be; see to its directory's group and mode, which need no build."""
+        build, access = self.place.published(), self._access()
+        if build is None or (access and access.holds(build)):
+            return self._result(wanted, [])
+        if access and not self.check_mode:
+            access.give(build)
+        who = f"group {self.settings.group}" if self.settings.group else "everybody"
+        return self._result(wanted, [f"the environment's directory was not open to {who}, and to nobody else"])
 
     def _check_cache(self) -> None:
         """Files of the cache become files of the environment: it must be as trustworthy."""
@@ -220,6 +254,7 @@ class _Run:
             "groups": sorted({canonical_name(name) for name in settings.groups}),
             "install_project": settings.install_project,
             "compile_bytecode": settings.compile_bytecode,
+            "source_distributions": sorted({canonical_name(name) for name in settings.source_distributions}),
         }
         return Wanted(interpreter, lock_bytes, inputs, _digest(json.dumps(inputs, sort_keys=True).encode()))
 
@@ -235,14 +270,20 @@ class _Run:
         stamp = read_stamp(build)
         if stamp is None:
             return [f"the build {build} is not complete"]
+        if stamp.inputs.get("schema") != SCHEMA:
+            return ["another version of this module built it"]
         return _input_changes(stamp.inputs, wanted.inputs) + self._damage(build, stamp, wanted)
 
     def _damage(self, build: Path, stamp: Stamp, wanted: Wanted) -> list[str]:
         """What happened to a build since it was completed."""
         if stamp.build != str(build):
             return [f"the environment was moved here from {stamp.build}, and its scripts still name that"]
+        # Only the interpreter that the environment was made from is started: the environment's files are packages'.
+        python = os.path.realpath(build / "bin" / "python")
+        if python != stamp.interpreter:
+            return [f"the environment's interpreter is now {python}; it was built with {stamp.interpreter}"]
         try:
-            version = version_of(str(build / "bin" / "python"))
+            version = wanted.interpreter.version if python == wanted.interpreter.executable else version_of(python)
         except RunError as error:
             return [f"the environment's interpreter no longer runs: {tail(error.output)}"]
         if version not in (stamp.python_version, wanted.interpreter.version):
@@ -290,11 +331,13 @@ class _Run:
         before = installed_packages(self.place.link)
         self.place.sweep()
         build, stamp = self._home_for(wanted)
-        warnings: Sequence[str] = ()
+        warnings: list[str] = []
         if stamp is None:
             plan = self._plan(wanted)
-            warnings = plan.lock.warnings
-            self._build(build, wanted, plan, lock)
+            warnings = [*plan.lock.warnings, *self._build(build, wanted, plan, lock)]
+        access = self._access()
+        if access:
+            access.give(build)
         self.place.publish(build)
         result = self._result(wanted, reasons)
         result.before, result.after = before, dict(result.packages)
@@ -331,10 +374,27 @@ class _Run:
         locked = {item.key: item.version or item.url for item in lock.applicable(wanted.markers)}
         additions = tuple(item for item in self.additions if item.key not in locked)
         packages = {**locked, **{item.key: item.version for item in additions}}
+        pins = Pins(lock.applicable(wanted.markers), parse_additions(settings.build_requirements, "build requirement"))
+        plan = Plan(lock, additions, packages, wanted.markers, pins, sources=self._sources(wanted, lock, additions))
         if not settings.install_project:
-            return Plan(lock, additions, packages)
-        project = project_pin((settings.folder / "pyproject.toml").read_text(encoding="utf-8", errors="replace"))
-        return Plan(lock, additions, {**packages, **project} if project else None)
+            return plan
+        content = (settings.folder / "pyproject.toml").read_bytes()
+        pinned = project_pin(content.decode(errors="replace"))
+        project = next(iter(pinned), "the project")
+        system = read_build_system(settings.python, content, project)
+        pins.applicable(system, project, wanted.markers)
+        return replace(plan, packages={**packages, **pinned} if pinned else None, system=system, project=project)
+
+    def _sources(self, wanted: Wanted, lock: Lock, additions: Sequence[Requirement]) -> tuple[Requirement, ...]:
+        """What is to be built from its source distribution."""
+        names = {canonical_name(name) for name in self.settings.source_distributions}
+        unknown = sorted(names - {item.key for item in (*lock.requirements, *additions)})
+        if unknown:
+            raise LockError(
+                f"source_distributions names {unknown[0]!r}, which is not in lock={self.settings.lock}: correct the "
+                "name, or leave it out"
+            )
+        return tuple(item for item in (*lock.applicable(wanted.markers), *additions) if item.key in names)
 
     def _read_lock(self, wanted: Wanted) -> Lock:
         settings, interpreter = self.settings, wanted.interpreter
@@ -359,15 +419,18 @@ class _Run:
                 raise self._failure(error, wanted) from error
         return parse_requirements(text)
 
-    def _build(self, build: Path, wanted: Wanted, plan: Plan, lock: int) -> None:
+    def _build(self, build: Path, wanted: Wanted, plan: Plan, lock: int) -> list[str]:
+        """Returns warnings."""
         if build.exists():
             # What an earlier run began, and did not finish.
             remove_build(build)
         with self.place.scratch() as scratch:
             try:
-                Builder(self.settings, scratch, build, lock).install(plan, self.place)
+                builder = Builder(self.settings, scratch, build, lock)
+                python = builder.install(plan, self.place)
                 make_readable(build)
-                write_stamp(build, self._stamp(build, wanted, plan))
+                write_stamp(build, self._stamp(build, wanted, plan, python))
+                return builder.warnings
             except RunError as error:
                 raise self._failure(error, wanted) from error
             finally:
@@ -375,7 +438,7 @@ class _Run:
                 if read_stamp(build) is None:
                     shutil.rmtree(build, ignore_errors=True)
 
-    def _stamp(self, build: Path, wanted: Wanted, plan: Plan) -> Stamp:
+    def _stamp(self, build: Path, wanted: Wanted, plan: Plan, python: str) -> Stamp:
         return Stamp(
             build=str(build),
             fingerprint=wanted.fingerprint,
@@ -383,6 +446,7 @@ class _Run:
             python_version=wanted.interpreter.version,
             packages=installed_packages(build),
             added=[item.name for item in plan.additions],
+            interpreter=python,
         )
 
     def _failure(self, error: RunError, wanted: Wanted) -> VenvError:
@@ -390,8 +454,8 @@ class _Run:
         output = scrub(error.output, self.secrets)
         if error.timed_out:
             sentence = (
-                f"uv was stopped after timeout={settings.timeout} seconds: see below what it waited for, or raise the "
-                "timeout."
+                f"The build was stopped after timeout={settings.timeout} seconds: see below what it waited for, or "
+                "raise the timeout."
             )
         else:
             environment = wanted.interpreter.environment

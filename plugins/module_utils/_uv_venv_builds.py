@@ -50,6 +50,25 @@ class Stamp:
     python_version: str
     packages: Mapping[str, str]
     added: Sequence[str]
+    # What its bin/python leads to.
+    interpreter: str = ""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may enter a build: its top directory's mode and group. All below it is readable."""
+
+    mode: int
+    gid: int
+
+    def holds(self, build: Path) -> bool:
+        status = os.stat(build)
+        return (stat.S_IMODE(status.st_mode), status.st_gid) == (self.mode, self.gid)
+
+    def give(self, build: Path) -> None:
+        if not self.holds(build):
+            os.chown(build, -1, self.gid)
+            os.chmod(build, self.mode)
 
 
 class Place:

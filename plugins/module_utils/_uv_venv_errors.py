@@ -52,15 +52,35 @@ def _wrong_hash(found: re.Match[str], _output: str, about: Circumstances) -> str
     )
 
 
-def _build_failed(found: re.Match[str], output: str, about: Circumstances) -> str:
+def _build_failed(found: re.Match[str], output: str, _about: Circumstances) -> str:
     package = _package(found.group(1))
-    needed = re.search(r"Because (\S+) was not found in the", output)
-    if "build-system.requires" in output and needed:
+    refused = re.search(r"Network is unreachable|Permission denied|Read-only file system|[Nn]ame resolution", output)
+    hint = " A build has no rights, no network, and no directory but its own." if refused else ""
+    return f"{package} could not be built from source.{hint} A wheel of it needs no building on the host."
+
+
+def _needs_build(found: re.Match[str], _output: str, about: Circumstances) -> str:
+    name = found.group(1)
+    return (
+        f"{name} has only a source distribution in {about.source}, or no wheel for this interpreter ({about.python}), "
+        f"and building runs its code: put a wheel of it there, or set `source_distributions: [{name}]` to have it "
+        "built on the host by an account without rights."
+    )
+
+
+def _needs_of_build(found: re.Match[str], output: str, about: Circumstances) -> str:
+    missing = re.search(r"Because (\S+) was not found in the", output)
+    if missing:
         return (
-            f"{package} has to be built from source, and its build requirement {needed.group(1)} was not found in "
-            f"{about.source}. Put that there too, or a wheel of {package}."
+            f"{_package(found.group(1))} has to be built from source, and its build requirement {missing.group(1)} was "
+            f"not found in {about.source}. Put that there too, or a wheel of {_package(found.group(1))}."
         )
-    return f"{package} could not be built from source. A wheel of it needs no building on the host."
+    reason = re.search(r"(Because .*?)(?:, we can conclude|\.\n|\Z)", output)
+    return (
+        f"The build requirements of {_package(found.group(1))} do not fit the versions that are pinned: "
+        f"{reason.group(1) if reason else 'see below'}. Pin fitting ones by adding them to the lock, for example in a "
+        "dependency group that `groups` names."
+    )
 
 
 def _refused(found: re.Match[str], output: str, about: Circumstances) -> str:
@@ -92,8 +112,8 @@ def _address(output: str, about: Circumstances) -> str:
 def _no_wheel(found: re.Match[str], output: str, about: Circumstances) -> str:
     hint = re.search(r"hint: (.*(?:only found wheels|Wheels are available).*)", output)
     return (
-        f"There is no wheel of {_package(found.group(1))} for this interpreter ({about.python}), and no source to "
-        f"build it from.{' ' + hint.group(1).rstrip('.') + '.' if hint else ''}"
+        f"There is no wheel of {_package(found.group(1))} for this interpreter ({about.python})."
+        f"{' ' + hint.group(1).rstrip('.') + '.' if hint else ''}"
     )
 
 
@@ -142,12 +162,16 @@ def _unhappy(found: re.Match[str], output: str, _about: Circumstances) -> str:
 _KNOWN: Sequence[tuple[str, Sentence]] = (
     (r"^(\S+) can't be started: (.*)", _no_uv),
     (r"No space left on device|Disk quota exceeded", _disk_full),
+    # What a back end prints is not uv's.
+    (r"\AFailed to build `([^`]+)`", _build_failed),
     (r"(?i)hash mismatch for `?([^`\n]+)`?", _wrong_hash),
     (r"Found \d+ incompatibilit", _unhappy),
     (r"invalid peer certificate|certificate verify failed|UnknownIssuer", _untrusted),
     (r"\b(401 Unauthorized|403 Forbidden|407 Proxy Authentication Required)\b", _refused),
     (r"error sending request|HTTP status (?:server|client) error|[Oo]peration timed out|Failed to fetch", _unreachable),
-    (r"Failed to (?:download and )?build `([^`]+)`", _build_failed),
+    (r"\ABuild requirements of `([^`]+)`", _needs_of_build),
+    (r"Wheels are required for `([^`]+)`", _needs_build),
+    (r"Building source distributions (?:for|is disabled, but attempted to build) `([^`]+)`", _needs_build),
     (r"Because (?:only )?(\S+) has no (?:usable )?wheels", _no_wheel),
     (r"(\S+) depends on Python ?([^\s,]+)", _wrong_python),
     (r"Because (\S+) was not found in the (?:package registry|provided package locations|cache)", _not_found),

@@ -39,7 +39,7 @@ _INDEX_OPTION = re.compile(
     r"(?:-i|-f|--(?:extra-)?index-url|--index|--default-index|--find-links|--no-index)(?=[\s=]|$)"
 )
 _FILE_OPTION = re.compile(r"(?:-r|-e|--requirements?|--editable)(?=[\s=]|$)")
-_KEPT_OPTION = re.compile(r"--(?:no|only)-binary(?=[\s=])")
+_NO_BINARY = re.compile(r"--no-binary(?=[\s=])")
 
 
 class LockError(ValueError):
@@ -73,10 +73,9 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Lock:
-    """What a lock file asks for: requirements, options for uv that came with them, and remarks for the user."""
+    """What a lock file asks for, and remarks for the user."""
 
     requirements: tuple[Requirement, ...]
-    options: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def applicable(self, environment: Mapping[str, Value]) -> list[Requirement]:
@@ -95,12 +94,11 @@ def format_of(name: str) -> str:
 def parse_requirements(text: str) -> Lock:
     """Read a hashed requirements file; refuse whatever a hash does not vouch for."""
     requirements: list[Requirement] = []
-    options: list[str] = []
     warnings: list[str] = []
     unhashed: list[str] = []
     for number, line in _logical_lines(text):
         if line.startswith("-"):
-            _read_option(number, line, options, warnings)
+            _read_option(number, line, warnings)
             continue
         requirement = _read_requirement(line, f"line {number}")
         if not requirement.hashes:
@@ -111,20 +109,20 @@ def parse_requirements(text: str) -> Lock:
             f"these requirements have no hash: {', '.join(unhashed)}. Every line needs a --hash: compile the lock "
             "with `uv pip compile --generate-hashes` or `uv export`"
         )
-    return Lock(tuple(requirements), tuple(options), tuple(warnings))
+    return Lock(tuple(requirements), tuple(warnings))
 
 
-def parse_additions(lines: Iterable[str]) -> tuple[Requirement, ...]:
-    """Read the hashed requirement lines of `additions`."""
+def parse_additions(lines: Iterable[str], what: str = "addition") -> tuple[Requirement, ...]:
+    """Read the hashed requirement lines of `additions`, or of another option."""
     additions: list[Requirement] = []
     for line in lines:
-        requirement = _read_requirement(" ".join(line.replace("\\\n", " ").split()), f"the addition {line!r}")
+        requirement = _read_requirement(" ".join(line.replace("\\\n", " ").split()), f"the {what} {line!r}")
         if requirement.url:
-            raise LockError(f"the addition {line!r} names a URL; give it as name==version --hash=sha256:...")
+            raise LockError(f"the {what} {line!r} names a URL; give it as name==version --hash=sha256:...")
         if not requirement.hashes:
-            raise LockError(f"the addition {line!r} has no hash; append --hash=sha256:... for each of its files")
+            raise LockError(f"the {what} {line!r} has no hash; append --hash=sha256:... for each of its files")
         if any(other.key == requirement.key for other in additions):
-            raise LockError(f"{requirement.name} is in the additions twice; leave one of the lines")
+            raise LockError(f"{requirement.name} is in the {what}s twice; leave one of the lines")
         additions.append(requirement)
     return tuple(additions)
 
@@ -206,22 +204,25 @@ def _logical_lines(text: str) -> Iterable[tuple[int, str]]:
         yield start, joined
 
 
-def _read_option(number: int, line: str, options: list[str], warnings: list[str]) -> None:
+def _read_option(number: int, line: str, warnings: list[str]) -> None:
     option = re.split(r"[\s=]", line, maxsplit=1)[0]
     if _FILE_OPTION.match(line):
         raise LockError(
             f"line {number} is {line!r}: a lock is one file with every package in it, by version and hash. "
             "Compile it into one file (`uv pip compile --generate-hashes`); the project itself is `install_project`"
         )
-    if _KEPT_OPTION.match(line):
-        options.append(line)
+    if _NO_BINARY.match(line):
+        warnings.append(
+            f"--no-binary on line {number} of the lock is not followed: source_distributions names the packages that "
+            "are built from source"
+        )
     elif _INDEX_OPTION.match(line):
         # Its value is left out: it may hold a password.
         warnings.append(
             f"{option} on line {number} of the lock is not followed: index_url, extra_index_urls or "
             "wheelhouse say where packages come from"
         )
-    elif option != "--require-hashes":
+    elif option not in ("--require-hashes", "--only-binary"):
         warnings.append(f"{option} on line {number} of the lock has no meaning here and is not followed")
 
 

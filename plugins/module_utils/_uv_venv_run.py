@@ -47,7 +47,7 @@ if sys.argv[1:] == ["toml"]:
         import tomllib
         answer["toml"] = tomllib.loads(sys.stdin.buffer.read().decode())
     except ImportError:
-        answer["toml_error"] = "Python 3.11 is the first that reads TOML; export the lock as hashed requirements"
+        answer["toml_error"] = "Python 3.11 is the first that reads TOML: choose a newer one, or hashed requirements"
     except ValueError as error:
         answer["toml_error"] = "it is no valid TOML (%s)" % error
 print(json.dumps(answer, default=str))
@@ -108,7 +108,7 @@ def probe(python: str, toml: bytes | None = None) -> Interpreter:
 
 
 def version_of(python: str) -> str:
-    """The version of an interpreter that must still run."""
+    """The version of an interpreter that must still run; never one of an environment, whose files packages bring."""
     command = [python, "-I", "-S", "-B", "-c", "import platform; print(platform.python_version())"]
     return run(command, {"PATH": os.defpath}, Deadline(PROBE_SECONDS)).strip()
 
@@ -120,8 +120,12 @@ def run(
     given: bytes | None = None,
     directory: str = "/",
     keep_open: Sequence[int] = (),
+    remarks: list[str] | None = None,
 ) -> str:
-    """Run a program and return its standard output; raise RunError with all it said when it fails."""
+    """Run a program and return its standard output; raise RunError with all it said when it fails.
+
+    What it said on standard error all the same is added to the remarks.
+    """
     try:
         process = subprocess.Popen(
             list(command),
@@ -146,6 +150,8 @@ def run(
     output, complaints = out.decode(errors="replace"), err.decode(errors="replace")
     if process.returncode != 0:
         raise RunError((output + complaints).strip() or f"{command[0]} ended with status {process.returncode}")
+    if remarks is not None:
+        remarks += complaints.splitlines()
     return output
 
 
@@ -204,6 +210,11 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
+def user_info(url: str) -> str:
+    """What stands where an address has its user and password; of one that can't be parsed or has no scheme, too."""
+    return re.sub(r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", url).rpartition("@")[0]
+
+
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Take logins in URLs, and the given secrets in any spelling, out of a text."""
     text = re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
@@ -214,5 +225,6 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def tail(text: str) -> str:
-    """The end of a program's output."""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-_TAIL_LINES:])
+    """The end of a program's output, without what would steer a terminal."""
+    lines = [re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\t -~\xa0-\U0010ffff]", "", line) for line in text.split("\n")]
+    return "\n".join([line for line in lines if line.strip()][-_TAIL_LINES:])

@@ -14,10 +14,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_lock
     LockError,
     Requirement,
     format_of,
-    has_user_info,
     parse_additions,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, scrub
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, user_info
 
 
 class VenvError(Exception):
@@ -44,6 +43,11 @@ class Settings:
     wheelhouse: str = ""
     cache_dir: str = ""
     compile_bytecode: bool = True
+    source_distributions: tuple[str, ...] = ()
+    build_requirements: tuple[str, ...] = ()
+    build_user: str = ""
+    launcher: str = ""
+    group: str = ""
     keep: int = 2
     timeout: int = 600
 
@@ -67,7 +71,7 @@ class Settings:
 
 def validate(settings: Settings) -> tuple[Requirement, ...]:
     """Refuse options that can't be right, whatever the host looks like; returns the additions."""
-    for option in ("path", "python", "uv", "lock", "ca_bundle", "wheelhouse", "cache_dir"):
+    for option in ("path", "python", "uv", "lock", "ca_bundle", "wheelhouse", "cache_dir", "launcher"):
         value = getattr(settings, option)
         if value and not os.path.isabs(value):
             raise VenvError(f"{option}={value} is not an absolute path: write it from / on")
@@ -93,15 +97,16 @@ def validate(settings: Settings) -> tuple[Requirement, ...]:
 def _validate_addresses(settings: Settings) -> None:
     urls = [("index_url", settings.index_url), *(("extra_index_urls", url) for url in settings.extra_index_urls)]
     for option, url in urls:
-        if has_user_info(url):
+        if user_info(url):
             raise VenvError(
-                f"{option} has a user name or password in it ({scrub(url, ())}); it would show in process lists and "
-                "logs: take it out, and give `credentials` with host, username and password"
+                f"{option} has a user name or password in it ({url.replace(user_info(url), '***')}); it would show in "
+                "process lists and logs: take it out, and give `credentials` with host, username and password"
             )
         if url and not re.match(r"(?:https?|file)://[^\s\[\]]+$", url):
             raise VenvError(f"{option}={url} is not an http, https or file URL")
     for item in settings.credentials:
         if not item.host or any(character in item.host for character in '/:@ \t\n"'):
-            raise VenvError(f"credentials: host={item.host!r} must be a bare host name, without scheme, port and path")
+            host = item.host.replace(user_info(item.host) or "\0", "***")
+            raise VenvError(f"credentials: host={host!r} must be a bare host name, without scheme, port and path")
         if any(not character.isprintable() for character in item.username + item.password):
             raise VenvError(f"credentials of {item.host}: username and password must be printable, on one line")

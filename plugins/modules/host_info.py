@@ -72,6 +72,12 @@ uv:
   type: list
   elements: str
   sample: ["0.13.9"]
+accounts:
+  description: Those of the roles' own accounts that are there.
+  returned: always
+  type: list
+  elements: str
+  sample: ["fastapi-build"]
 nginx_configuration:
   description: The digest of the configuration that nginx has read. Empty when it does not run or tells none.
   returned: always
@@ -106,6 +112,7 @@ def main() -> None:
         packages=_host_info.packages(),
         units={name: unit._asdict() for name, unit in _host_info.units().items()},
         uv=_host_info.uv_releases(module.params["base_dir"]),
+        accounts=_host_info.accounts(),
         nginx_configuration=_host_info.nginx_configuration(module.params["nginx_status_port"]),
         cpus=_host_info.cpus(),
         memory_mb=_host_info.memory_mb(),

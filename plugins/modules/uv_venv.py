@@ -30,13 +30,20 @@ notes:
   - M(ansible.builtin.pip) installs into an environment that is in use, package by package. A run that fails half way
     leaves a mixture, a lock's content is not compared with what is there, and check mode can't tell what would
     happen.
-  - Files and directories of the environment are readable by everybody, and belong to and can be written by only the
-    user who runs the module, whatever the umask.
+  - Files and directories of the environment are readable by everybody, or by O(group) only, and belong to and can be
+    written by only the user who runs the module, whatever the umask.
+  - No code of a package runs as the user who runs the module. Wheels are only unpacked, and the environment's
+    interpreter, which executes the C(.pth) files of packages, is not started once they are there.
   - uv sees nothing of the host's configuration. Only proxy variables (E(HTTP_PROXY), E(HTTPS_PROXY), E(ALL_PROXY),
     E(NO_PROXY)) pass, and E(SSL_CERT_FILE) and E(SSL_CERT_DIR) unless O(ca_bundle) is given.
-  - A package that has no wheel for the interpreter is built from source. The requirements of that build, as well as
-    those of the project with O(install_project), come from the same index or wheelhouse, and no lock has their
-    hashes.
+  - Only wheels are installed. A package that has none for the interpreter is refused unless
+    O(source_distributions) names it.
+  - What is built from source, that is those packages and the project with O(install_project), is built by O(build_user)
+    through O(launcher), without a network, and with no directory to write to but one of its own. Where the host lets
+    nobody make namespaces, as in some containers, only the account's lack of rights is left of that. A user other than
+    root builds as himself.
+  - The requirements of such a build are wheels, pinned with their hashes by the lock or by O(build_requirements).
+    Others are refused.
   - In check mode on a fresh host, where the interpreter, uv, the lock or a folder is still missing, the module
     reports a change and says what is missing. Outside check mode that is an error.
   - Old builds are removed by the next run that changes something, not by runs that find all in order.
@@ -153,6 +160,31 @@ options:
     description: Whether to compile bytecode, since the app's user can't write into the environment.
     type: bool
     default: true
+  source_distributions:
+    description:
+      - Names of packages of the lock that are built from their source distributions, which runs their code.
+    type: list
+    elements: str
+    default: []
+  build_requirements:
+    description:
+      - Hashed requirement lines of back ends, and of all that they need, for what is built from source. What a project
+        names in C(build-system.requires) is taken from the lock when that has it, and from here otherwise.
+    type: list
+    elements: str
+    default: []
+  build_user:
+    description: The account that builds from source. It must exist, and needs no rights at all.
+    type: str
+  launcher:
+    description: The collection's launcher on the host, which gives O(build_user) a view of the host of its own.
+    type: path
+  group:
+    description:
+      - The group whose members may use the environment. Its directory is then closed to everybody else. Without it,
+        everybody may use it.
+      - A change of this needs no new build.
+    type: str
   keep:
     description:
       - How many complete builds stay, the published one included. A build that a running process uses is never
@@ -243,14 +275,13 @@ added:
 import signal
 from types import FrameType
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import Result, ensure
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, user_info
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import Settings, VenvError
 
-LISTS = ("extras", "groups", "additions", "extra_index_urls")
+LISTS = ("extras", "groups", "additions", "extra_index_urls", "source_distributions", "build_requirements")
 
 
 def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
@@ -258,14 +289,11 @@ def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _hide_passwords_of(module: AnsibleModule) -> None:
-    """A URL with a password is refused, and the refusal shows the options: without the password."""
-    for url in [module.params["index_url"] or "", *module.params["extra_index_urls"]]:
-        try:
-            password = urlsplit(url).password
-        except ValueError:
-            continue
-        if password:
-            module.no_log_values.add(password)
+    """An address with a password is refused, and the refusal shows the options: without the password."""
+    given = [module.params["index_url"] or "", *module.params["extra_index_urls"]]
+    for address in given + [item["host"] for item in module.params["credentials"]]:
+        login = user_info(address)
+        module.no_log_values.update(word for word in (login, login.partition(":")[2]) if word)
 
 
 def _settings(module: AnsibleModule) -> Settings:
@@ -326,9 +354,15 @@ def main() -> None:
             "wheelhouse": {"type": "path"},
             "cache_dir": {"type": "path"},
             "compile_bytecode": {"type": "bool", "default": True},
+            "source_distributions": strings,
+            "build_requirements": strings,
+            "build_user": {"type": "str"},
+            "launcher": {"type": "path"},
+            "group": {"type": "str"},
             "keep": {"type": "int", "default": 2, "no_log": False},
             "timeout": {"type": "int", "default": 600},
         },
+        required_together=[("build_user", "launcher")],
         supports_check_mode=True,
     )
     _hide_passwords_of(module)

@@ -52,6 +52,11 @@ def test_packages_that_are_missing_are_left_out(program: Any) -> None:
     assert _host_info.packages() == {"nginx": "1.20.1", "python3.12": "3.12.4"}
 
 
+def test_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_host_info, "ACCOUNTS", ("no-such-account", "nobody"))
+    assert _host_info.accounts() == ["nobody"]
+
+
 def test_units(program: Any) -> None:
     program("systemctl", UNITS)
     found = _host_info.units()

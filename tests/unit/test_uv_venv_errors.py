@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_errors import Circumstances, explain
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, netrc_text, scrub
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import (
+    Credential,
+    netrc_text,
+    scrub,
+    tail,
+    user_info,
+)
 
 OUTPUTS = Path(__file__).parent / "fixtures" / "uv_venv" / "outputs"
 PYTHON = "/usr/bin/python3.12, 3.12.1 on x86_64"
@@ -23,6 +29,10 @@ ABOUT = Circumstances("the index https://pypi.example.com/simple", PYTHON, "/app
         ("forbidden", "The index http://127.0.0.1:8765/403/simple refused access (403 Forbidden)"),
         ("disk-full", "The disk is full"),
         ("build-requirement", "sdisty 1.0 has to be built from source, and its build requirement setuptools was not"),
+        ("build-misfit", "The build requirements of orders-app do not fit the versions that are pinned: Because you"),
+        ("build-network", "orders-app could not be built from source. A build has no rights, no network, and no"),
+        ("no-build", "sdisty has only a source distribution in the index https://pypi.example.com/simple, or no wheel"),
+        ("no-build-url", "or set `source_distributions: [sdisty]` to have it built on the host by an account without"),
         ("requires-python", "newpy 1.0 needs Python >=3.99, and `python` is /usr/bin/python3.12, 3.12.1"),
     ],
 )
@@ -42,6 +52,19 @@ def test_unknown_words_are_not_guessed_at():
 def test_scrub():
     text = "fetch https://bob:s3cret@x/simple, p@ss w/rd and p%40ss%20w%2Frd, git@host"
     assert scrub(text, ["p@ss w/rd", ""]) == "fetch https://***@x/simple, *** and ***, git@host"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://u:pw@x/simple", "https://u:pw@x", "u:pw@x/simple", "//u:pw@x", "http://[u:pw@x", "https://u:pw/1@x"],
+)
+def test_user_info(address):
+    assert "u:pw" in user_info(address)
+    assert user_info("https://x/simple") == user_info("") == ""
+
+
+def test_tail_steers_no_terminal():
+    assert tail("a\x1b[2Jb\x07\x9b1mc\r\n\n\td\x1b]0;x\n") == "ab1mc\n\td]0;x"
 
 
 def test_netrc_quotes():

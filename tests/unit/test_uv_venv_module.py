@@ -147,14 +147,26 @@ def test_a_wrong_password(host):
     assert host.beside() == set()
 
 
-def test_a_password_in_a_url_does_not_come_back(host):
-    out, _err = start(host, wheelhouse=None, index_url="https://bob:s3cret@pypi.example.com/simple").communicate(
-        timeout=60
-    )
-    answer = json.loads(out)
-    assert answer["failed"]
-    assert "give `credentials`" in answer["msg"]
-    assert "s3cret" not in out
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"index_url": "https://bob:s3cret@pypi.example.com/simple"},
+        {"extra_index_urls": ["https://pypi.example.com/simple", "http://u:s3cret@127.0.0.1:9/simple"]},
+        {"extra_index_urls": ["http://u:s3cret@[127.0.0.1:9/simple"]},
+        {"extra_index_urls": ["u:s3cret@127.0.0.1:9/simple"]},
+        {"index_url": "https://s3cret@pypi.example.com/simple"},
+        {"index_url": "https://bob:s3cret/1@pypi.example.com/simple"},
+        {"credentials": [{"host": "bob:s3cret@127.0.0.1", "username": "bob", "password": "x"}]},
+        {"credentials": [{"host": "127.0.0.1", "username": "bob", "password": "s3cret\nx"}]},
+    ],
+)
+def test_a_planted_password_does_not_come_back(host, options):
+    for check in (False, True):
+        out, err = start(host, wheelhouse=None, _ansible_check_mode=check, **options).communicate(timeout=60)
+        answer = json.loads(out)
+        assert answer["failed"]
+        assert "credentials" in answer["msg"]
+        assert "s3cret" not in out + err
 
 
 def test_an_own_authority(host, tmp_path, monkeypatch, watched_uv):
