@@ -72,6 +72,12 @@ uv:
   type: list
   elements: str
   sample: ["0.13.9"]
+supervisor_existing:
+  description:
+    - Whether there is a C(/etc/supervisord.conf) that the role C(supervisor) has not written, or has programs added to
+      it, which M(asgiops.fastapi_host.supervisor_existing) then looks at.
+  returned: always
+  type: bool
 nginx_configuration:
   description: The digest of the configuration that nginx has read. Empty when it does not run or tells none.
   returned: always
@@ -90,7 +96,7 @@ memory_mb:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_info, _supervisor_existing
 
 
 def main() -> None:
@@ -106,6 +112,7 @@ def main() -> None:
         packages=_host_info.packages(),
         units={name: unit._asdict() for name, unit in _host_info.units().items()},
         uv=_host_info.uv_releases(module.params["base_dir"]),
+        supervisor_existing=_supervisor_existing.needs_look(),
         nginx_configuration=_host_info.nginx_configuration(module.params["nginx_status_port"]),
         cpus=_host_info.cpus(),
         memory_mb=_host_info.memory_mb(),
