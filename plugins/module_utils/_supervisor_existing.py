@@ -143,8 +143,8 @@ def _refusal(config: str, kept: str, plan: Plan) -> str:
     ]
     if plan.sections:
         lines.append(
-            f"Sections of {config} that are kept, moved as they are to {kept}: {', '.join(plan.sections)}. Its settings "
-            "of supervisord itself become those of the role's variables."
+            f"Sections of {config} that are kept, moved as they are to {kept}: {', '.join(plan.sections)}. Its "
+            "settings of supervisord itself become those of the role's variables."
         )
     return "\n".join(lines)
 
@@ -174,8 +174,8 @@ def _refuse_two_of_a_name(config: str, moved: Sequence[Block], names: set[str]) 
     for block in moved:
         if block.name.partition(":")[2].strip() in names:
             raise rpc.SupervisorError(
-                f"{config} has a section [{block.name}], and fastapi_apps or a list of the role supervisor has the same "
-                "name: supervisord would merge the two.\nRemove the section, or give the other one another name"
+                f"{config} has a section [{block.name}], and fastapi_apps or a list of the role supervisor has the "
+                "same name: supervisord would merge the two.\nRemove the section, or give the other one another name"
             )
 
 
@@ -224,9 +224,7 @@ def _by_name(found: Iterable[Block]) -> dict[str, str]:
     return texts
 
 
-def _running(
-    connection: rpc.Connection, names: set[str], restart: bool, unit_of: Callable[[int], str]
-) -> list[str]:
+def _running(connection: rpc.Connection, names: set[str], restart: bool, unit_of: Callable[[int], str]) -> list[str]:
     """The processes that are not the role's, of a supervisord that systemd restarts."""
     try:
         supervisor = rpc.connect(connection)
