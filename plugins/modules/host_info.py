@@ -104,6 +104,12 @@ nginx_servers:
       type: list
       elements: int
   sample: [{"file": "/etc/nginx/conf.d/legacy.conf", "names": ["legacy.example.com"], "ports": [80]}]
+nginx_ports_taken:
+  description: The ports that nginx needs and another process listens on, where nginx does not run.
+  returned: always
+  type: list
+  elements: str
+  sample: ["port 80 by process 4711 (httpd) of user root"]
 nginx_configuration:
   description: The digest of the configuration that nginx has read. Empty when it does not run or tells none.
   returned: always
@@ -137,15 +143,20 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    units = _host_info.units()
+    nginx_port = module.params["nginx_status_port"]
     module.exit_json(
         changed=False,
         packages=_host_info.packages(),
-        units={name: unit._asdict() for name, unit in _host_info.units().items()},
+        units={name: unit._asdict() for name, unit in units.items()},
         uv=_host_info.uv_releases(module.params["base_dir"]),
         supervisor_existing=_supervisor_existing.needs_look(),
         nginx_existing=_nginx_existing.existing(),
         nginx_servers=_nginx_existing.other_servers(),
-        nginx_configuration=_host_info.nginx_configuration(module.params["nginx_status_port"]),
+        nginx_ports_taken=(
+            [] if units["nginx"].active else _host_info.ports_taken([*_host_info.NGINX_PORTS, nginx_port])
+        ),
+        nginx_configuration=_host_info.nginx_configuration(nginx_port),
         cpus=_host_info.cpus(),
         memory_mb=_host_info.memory_mb(),
     )

@@ -617,6 +617,23 @@ def test_a_stopped_nginx_is_started(play, host_names) -> None:
 # --- what a container has not got: that it is asked for
 
 
+@pytest.mark.parametrize("mode", [[], ["--check"]])
+def test_a_port_that_is_taken_is_refused_before_anything(play, host_names, mode) -> None:
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+    for host in hosts:
+        host.check_output("systemctl stop nginx")
+        host.check_output("systemd-run --unit=squatter /usr/bin/python3 -m http.server 80")
+        host.check_output("timeout 10 sh -c 'until ss -Hltn | grep -q :80; do sleep 0.1; done'")
+    try:
+        done = play(ROLE_PLAYBOOK, *mode)
+    finally:
+        for host in hosts:
+            host.run("systemctl stop squatter")
+            host.check_output("systemctl start nginx")
+    assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
+    assert re.search(r"taken is port 80 by process \d+ \(python3\S*\) of user root", " ".join(done.output.split()))
+
+
 def test_a_killed_nginx_comes_back(host_names, wait_for) -> None:
     for name in host_names:
         host = testinfra.get_host(f"podman://{name}")
