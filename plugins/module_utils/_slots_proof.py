@@ -21,7 +21,10 @@ def number() -> str:
 
 
 def problem(answer: str, sent: str, app: str, path: str) -> str:
-    """What is wrong with the header of an answer; empty when app was asked, through the socket at path."""
+    """What is wrong with the header of an answer; empty when app was asked, through the socket at path.
+
+    An answer of nginx's own (502, 504) names no upstream: look at the status first.
+    """
     if not answer:
         return "another server than the app's answered: look for its server name in /etc/nginx/conf.d (nginx -T)"
     got, _space, rest = answer.partition(" ")

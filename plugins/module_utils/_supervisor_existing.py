@@ -93,7 +93,7 @@ def make_plan(
     kept: str = KEPT,
     unit_of: Callable[[int], str] = lambda pid: unit_of_process(pid),
 ) -> Plan:
-    """Changes nothing. Raises where something would be lost, or restarted without leave.
+    """Changes nothing. Raises where something would be lost, or restarted without permission.
 
     wanted is the role's own text of the configuration, names are the programs and groups that it will write itself.
     """
@@ -108,7 +108,7 @@ def make_plan(
     except configparser.Error:
         # Its text is not shown: it may hold passwords.
         raise rpc.SupervisorError(
-            f"{config} can't be read, by supervisord neither.\nCorrect it, or move it away, then run again"
+            f"{config} can't be parsed, so supervisord would not start with it.\nCorrect it, or move it away, then run again"
         ) from None
     first = not os.path.exists(os.path.join(os.path.dirname(kept), os.path.basename(WRITTEN_LAST)))
     found = blocks(text)
@@ -255,7 +255,7 @@ def _running(connection: rpc.Connection, names: set[str], restart: bool, unit_of
 
 
 def unit_of_process(pid: int) -> str:
-    """The unit of systemd's that a process belongs to; empty where the kernel does not tell (cgroups(7))."""
+    """The unit of systemd's that a process belongs to; empty where the kernel does not say (cgroups(7))."""
     found = _UNIT_OF.findall(_read(f"/proc/{pid}/cgroup") or "")
     return found[-1] if found else ""
 

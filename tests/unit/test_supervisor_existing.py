@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from _roles import Role
 from _supervisor_daemon import Daemon, own_daemon_fixture, wait_for  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_existing as existing
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import Connection, SupervisorError
@@ -126,7 +127,7 @@ def test_more_sections_are_added_to_those_that_are_kept(target: Host) -> None:
         (f"{SETTINGS}\n[program:x]\ncommand=%(here)s/x\n", {}, "%(here)s"),
         (f"{SETTINGS}\n{LEGACY}\n[DEFAULT]\nuser=root\n", {}, "[DEFAULT]"),
         (f"{SETTINGS}\n{LEGACY}\n[supervisorctl]\n  [program:y]\ncommand=/y\n", {}, "indented"),
-        (f"no section\n{LEGACY}", {}, "can't be read"),
+        (f"no section\n{LEGACY}", {}, "can't be parsed"),
     ],
 )
 def test_what_would_change_its_meaning_is_refused(target: Host, text: str, options, cause: str) -> None:
@@ -234,3 +235,21 @@ def test_a_supervisord_that_gives_no_answer_is_not_restarted(target: Host, tmp_p
     with pytest.raises(SupervisorError, match="can't be asked"):
         target.plan()
     assert target.plan(restart=True).restarted == []
+
+
+# --- the role
+
+
+def test_the_names_that_are_the_roles() -> None:
+    role = Role(
+        "supervisor",
+        supervisor_programs=[{"name": "mail", "command": "/m"}],
+        supervisor_groups=[{"name": "pair", "programs": ["mail"]}],
+        fastapi_apps=[{"name": "orders", "server_names": ["o.example.com"]}, {"name": "plain"}],
+    )
+    names = {"mail", "pair", "fastapi_notify", "fastapi_retry", "orders", "orders_blue", "orders_green", "plain"}
+    assert set(role.value("__supervisor_names")) == names
+
+
+def test_a_host_without_apps_has_names_too() -> None:
+    assert Role("supervisor").value("__supervisor_names") == ["fastapi_notify", "fastapi_retry"]

@@ -144,7 +144,7 @@ def test_programs_of_others_are_not_restarted_unasked(host, play, converge_playb
     assert {name: pid_of(host, name) for name in by_hand} == by_hand
 
 
-def test_with_leave_they_are_kept(host, play, converge_playbook, by_hand) -> None:
+def test_with_permission_they_are_kept(host, play, converge_playbook, by_hand) -> None:
     limit = ("--limit", host.backend.name, "--diff")
     done = play(converge_playbook, *limit, "--extra-vars", "supervisor_existing=restart")
     assert done.status == 0, done.output
