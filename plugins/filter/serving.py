@@ -13,6 +13,7 @@ from ansible.utils.display import Display
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _apps,
     _nginx,
+    _nginx_conflicts,
     _release,
     _server_options,
     _serving,
@@ -47,6 +48,7 @@ class FilterModule:
         return {
             "app_problems": _filter(_app_problems),
             "gunicorn_settings": _filter(_server_options.gunicorn_settings),
+            "nginx_conflicts": _filter(_nginx_conflicts.nginx_conflicts),
             "nginx_servers": _filter(_nginx.servers),
             "nginx_tls_files": _filter(_nginx.tls_files),
             "nginx_with_defaults": _filter(_nginx.with_defaults),

@@ -8,10 +8,12 @@ from __future__ import annotations
 import http.client
 import os
 import pwd
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host_commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host_processes import holder
 
 # All that the roles install by name. One that is missing here is never seen, so that dnf is asked for it every time.
 PACKAGES = (
@@ -30,6 +32,7 @@ ACCOUNTS = ("fastapi-build",)
 UNITS = ("firewalld", "nginx", "supervisord")
 COMMAND_SECONDS = 30
 NGINX_SECONDS = 5
+NGINX_PORTS = (80, 443)
 NGINX_MARK = "configuration:"
 
 
@@ -93,6 +96,11 @@ def memory_mb(meminfo: str = "/proc/meminfo") -> int:
 
 def uv_releases(base_dir: str) -> list[str]:
     return sorted(path.parent.parent.name for path in Path(base_dir).glob("uv/*/bin/uv"))
+
+
+def ports_taken(ports: Iterable[int]) -> list[str]:
+    """Those that a process listens on, and which one."""
+    return [f"port {port}{who}" for port in ports for who in [holder(port)] if who]
 
 
 def nginx_configuration(port: int) -> str:

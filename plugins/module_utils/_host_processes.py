@@ -104,13 +104,15 @@ def holder(port: int) -> str:
             fields = row.split()
             if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
                 inodes[f"socket:[{fields[9]}]"] = int(fields[7])
+    if not inodes:
+        return ""
     for pid in _numbers("/proc"):
         for descriptor in _numbers(f"/proc/{pid}/fd"):
             target = _link(f"/proc/{pid}/fd/{descriptor}")
             if target in inodes:
                 name = _read(f"/proc/{pid}/comm").decode(errors="replace").strip()
                 return f" by process {pid} ({name}) of user {user_name(inodes[target])}"
-    return f" by a process of user {user_name(min(inodes.values()))}" if inodes else ""
+    return f" by a process of user {user_name(min(inodes.values()))}"
 
 
 def _link(path: str) -> str:

@@ -341,7 +341,8 @@ def main() -> None:
     module.exit_json(
         changed=bool(differences),
         differences=[f"{found.item.path}: {', '.join(found.reasons)}" for found in differences],
-        diff=[_shown(difference) for difference in differences],
+        # Ansible shows what a module returns, whatever the task's keyword diff says.
+        diff=[_shown(difference) for difference in differences] if module._diff else [],
         digest=set_digest(given, key),
         said=said,
     )

@@ -78,6 +78,44 @@ accounts:
   type: list
   elements: str
   sample: ["fastapi-build"]
+supervisor_existing:
+  description:
+    - Whether there is a C(/etc/supervisord.conf) that the role C(supervisor) has not written, or has programs added to
+      it, which M(asgiops.fastapi_host.supervisor_existing) then looks at.
+  returned: always
+  type: bool
+nginx_existing:
+  description:
+    - What C(/etc/nginx/nginx.conf) serves by itself and the role's would not, as servers, upstreams, and includes of
+      other places. The page of the distribution's package does not count.
+  returned: always
+  type: list
+  elements: str
+  sample: ["server legacy.example.com"]
+nginx_servers:
+  description: The servers in C(/etc/nginx/conf.d) that are not the role's.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    file:
+      description: The file.
+      type: str
+    names:
+      description: Its names.
+      type: list
+      elements: str
+    ports:
+      description: The ports that it listens on, whatever the address.
+      type: list
+      elements: int
+  sample: [{"file": "/etc/nginx/conf.d/legacy.conf", "names": ["legacy.example.com"], "ports": [80]}]
+nginx_ports_taken:
+  description: The ports that nginx needs and another process listens on, where nginx does not run.
+  returned: always
+  type: list
+  elements: str
+  sample: ["port 80 by process 4711 (httpd) of user root"]
 nginx_configuration:
   description: The digest of the configuration that nginx has read. Empty when it does not run or tells none.
   returned: always
@@ -96,7 +134,11 @@ memory_mb:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import (
+    _host_info,
+    _nginx_existing,
+    _supervisor_existing,
+)
 
 
 def main() -> None:
@@ -107,13 +149,21 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    units = _host_info.units()
+    nginx_port = module.params["nginx_status_port"]
     module.exit_json(
         changed=False,
         packages=_host_info.packages(),
-        units={name: unit._asdict() for name, unit in _host_info.units().items()},
+        units={name: unit._asdict() for name, unit in units.items()},
         uv=_host_info.uv_releases(module.params["base_dir"]),
         accounts=_host_info.accounts(),
-        nginx_configuration=_host_info.nginx_configuration(module.params["nginx_status_port"]),
+        supervisor_existing=_supervisor_existing.needs_look(),
+        nginx_existing=_nginx_existing.existing(),
+        nginx_servers=_nginx_existing.other_servers(),
+        nginx_ports_taken=(
+            [] if units["nginx"].active else _host_info.ports_taken([*_host_info.NGINX_PORTS, nginx_port])
+        ),
+        nginx_configuration=_host_info.nginx_configuration(nginx_port),
         cpus=_host_info.cpus(),
         memory_mb=_host_info.memory_mb(),
     )

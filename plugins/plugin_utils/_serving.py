@@ -134,12 +134,17 @@ def supervisor_options(options: Mapping[str, Any]) -> str:
 
 
 def _supervisor_quote(text: str) -> str:
-    """In quotes as supervisor.datatypes.dict_of_key_value_pairs reads them: no escapes, and both kinds are stripped."""
+    """In quotes that both parsers of supervisor read alike: the one up to 4.3, which knows no escapes and strips
+    quotes of both kinds from both ends, and the one of POSIX rules that follows it, for which a backslash escapes
+    within double quotes.
+    """
     kinds = [quote for quote in "\"'" if quote not in text]
+    if "\\" in text and '"' in kinds:
+        kinds.remove('"')
     if not kinds or text[:1] in ("'", '"') or text[-1:] in ("'", '"'):
         raise ServingError(
-            f"supervisor's configuration can't hold the environment value {text!r}: it knows no escapes for quotes"
-            " at an end, or for both kinds of them in one value"
+            f"supervisor's configuration can't hold the environment value {text!r}: its releases agree on no escapes"
+            " for quotes at an end, for both kinds of them in one value, or for a backslash beside a single quote"
         )
     return f"{kinds[0]}{text}{kinds[0]}"
 

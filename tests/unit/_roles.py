@@ -22,6 +22,10 @@ HOST = {
         unit: {"active": True, "enabled": True, "needs_reload": False} for unit in ("firewalld", "nginx", "supervisord")
     },
     "uv": [],
+    "supervisor_existing": False,
+    "nginx_existing": [],
+    "nginx_servers": [],
+    "nginx_ports_taken": [],
     "nginx_configuration": "",
     "cpus": 2,
     "memory_mb": 4000,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -109,6 +110,14 @@ def nginx() -> Iterator[Any]:
 def test_configuration_that_nginx_has_read(nginx: Any, says: bytes, configuration: str) -> None:
     nginx.says = says
     assert _host_info.nginx_configuration(nginx.server_port) == configuration
+
+
+def test_ports_that_are_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as closed:
+        port, free = taken.getsockname()[1], closed.getsockname()[1]
+        closed.close()
+        (said,) = _host_info.ports_taken([free, port])
+    assert said.startswith(f"port {port} by process {os.getpid()} (")
 
 
 def test_the_port_is_the_roles() -> None:

@@ -155,7 +155,7 @@ def test_an_environment_is_kept(tmp_path_factory, environment: dict[str, str]) -
     assert environment_of(group.process_configs[0]) == environment
 
 
-@pytest.mark.parametrize("value", ["plain", "it's", 'say "hi" twice', "50%", "a,b=c", "%(here)s", "ü"])
+@pytest.mark.parametrize("value", ["plain", "it's", 'say "hi" twice', "50%", "back\\slash", "a,b=c", "%(here)s", "ü"])
 def test_what_supervisor_can_hold_needs_no_launcher(tmp_path, value) -> None:
     (group,) = read_back(tmp_path, {"programs": [program(secrets={"A": value})]}).values()
     assert group.process_configs[0].command == "/bin/sleep 1000"

@@ -26,7 +26,7 @@ class Probe(BaseHTTPRequestHandler):
         elif path == "/accelerated-events":
             self.stream(("X-Accel-Buffering", "no"))
         elif path == "/own":
-            self.answer("mine", ("X-Frame-Options", "DENY"), ("X-Request-ID", "mine"))
+            self.answer("mine", ("X-Frame-Options", "DENY"), ("X-Request-ID", "mine"), ("X-Fastapi-Probe", "mine"))
         elif path == "/unavailable":
             self.answer("the app's own words", status=503)
         else:

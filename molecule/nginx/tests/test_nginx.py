@@ -52,9 +52,9 @@ class Answer:
         return json.loads(self.body)
 
 
-def ask(host, url: str, *options: str) -> Answer:
+def ask(host, url: str, *options: str, address: str = "127.0.0.1") -> Answer:
     """Asks nginx for a name, whatever DNS says of it."""
-    command = ["curl", "--silent", "--include", "--insecure", "--max-time", "20", "--connect-to", "::127.0.0.1:"]
+    command = ["curl", "--silent", "--include", "--insecure", "--max-time", "20", "--connect-to", f"::{address}:"]
     return Answer(host.check_output(" ".join(shlex.quote(word) for word in [*command, *options, url])))
 
 
@@ -454,6 +454,32 @@ def test_the_log_tells_the_request(host) -> None:
     assert 0 <= float(entry["upstream_time"]) <= entry["request_time"] + 0.01 < 5
 
 
+NUMBER = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize("url", ["https://orders.example.com/health", "https://orders.example.com/events"])
+def test_who_asks_from_the_host_learns_the_way(host, url) -> None:
+    answer = ask(host, url, "--header", f"X-Fastapi-Probe: {NUMBER}", "--header", "Accept: text/event-stream")
+    way = f"{NUMBER} fastapi_probe-orders unix:/run/fastapi/orders/live.sock"
+    assert answer.header("X-Fastapi-Probe") == way
+
+
+def test_nobody_else_learns_the_way(host) -> None:
+    url = "http://probe.example.com/"
+    assert ask(host, url).header("X-Fastapi-Probe") is None
+    assert ask(host, url, "--header", "X-Fastapi-Probe: mine").header("X-Fastapi-Probe") is None
+    # By the host's other address, and through the proxy that is trusted.
+    address = str(host.check_output("hostname -I")).split()[0]
+    number = ("--header", f"X-Fastapi-Probe: {NUMBER}")
+    assert ask(host, url, *number, address=address).header("X-Fastapi-Probe") is None
+    assert ask(host, url, *number, "--interface", "127.0.0.5").header("X-Fastapi-Probe") is None
+    # Nor does the app, which can't answer in nginx's place.
+    assert "x-fastapi-probe" not in ask(host, url, *number).json()["headers"]
+    assert ask(host, "http://probe.example.com/own", *number).header("X-Fastapi-Probe") == (
+        f"{NUMBER} fastapi_probe-probe 127.0.0.1:9200"
+    )
+
+
 def test_status_is_on_loopback_alone(host) -> None:
     url = "http://{}:8008/nginx_status"
     assert "Active connections" in host.check_output(f"curl --silent --fail {url.format('127.0.0.1')}")
@@ -501,6 +527,91 @@ def test_what_others_put_beside_is_checked_too(play, host_names) -> None:
     assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
     assert 'duplicate upstream "fastapi-orders" in /etc/nginx/conf.d/fastapi.conf:' in done.output
     assert ask(hosts[0], "https://orders.example.com/health").status == 200
+
+
+@pytest.fixture
+def legacy(host_names):
+    """A server that was there before, by hand, under the name that it is given."""
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+
+    def serve(text: str, path: str = "/etc/nginx/conf.d/legacy.conf") -> None:
+        for host in hosts:
+            host.check_output("sh -c %s", f"cat > {path} <<'END'\n{text}\nEND\n")
+            host.check_output("nginx -t -q")
+            host.check_output("systemctl reload nginx")
+
+    yield serve
+    for host in hosts:
+        host.check_output("rm -rf /etc/nginx/conf.d/legacy.conf /etc/nginx/sites")
+        host.check_output("systemctl reload nginx")
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]])
+def test_a_name_that_somebody_else_serves_is_refused(play, host_names, wait_for, legacy, mode) -> None:
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+    legacy("server { listen 80; server_name legacy.example.com; return 200 legacy; }")
+    apps = [{"name": "late", "server_names": ["legacy.example.com"], "bind": "127.0.0.1:9200"}]
+    before = pids(host_names)
+    done = play(ROLE_PLAYBOOK, *mode, "--extra-vars", json.dumps({"nginx_apps": apps}))
+    assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
+    said = " ".join(done.output.split())
+    assert (
+        "server_name legacy.example.com on port 80: app late has it, and so has /etc/nginx/conf.d/legacy.conf" in said
+    )
+    for host in hosts:
+        wait_for(
+            lambda host=host: ask(host, "http://legacy.example.com/").body == "legacy", 5, "the legacy server answers"
+        )
+        assert ask(host, "https://orders.example.com/health").status == 200
+    assert pids(host_names) == before
+
+
+def test_a_name_that_comes_in_by_another_file_is_refused_before_the_reload(play, host_names, wait_for, legacy) -> None:
+    """Only nginx itself knows what a file includes."""
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+    for host in hosts:
+        host.check_output("mkdir /etc/nginx/sites")
+    legacy("server { listen 80; server_name legacy.example.com; return 200 legacy; }", "/etc/nginx/sites/legacy")
+    legacy("include /etc/nginx/sites/*;")
+    apps = [{"name": "late", "server_names": ["legacy.example.com"], "bind": "127.0.0.1:9200"}]
+    done = play(ROLE_PLAYBOOK, "--extra-vars", json.dumps({"nginx_apps": apps}))
+    assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
+    said = " ".join(done.output.split())
+    assert "server_name legacy.example.com on 0.0.0.0:80: an app has it, and so has /etc/nginx/sites/legacy" in said
+    for host in hosts:
+        wait_for(
+            lambda host=host: ask(host, "http://legacy.example.com/").body == "legacy", 5, "the legacy server answers"
+        )
+
+
+def test_a_name_that_is_added_later_is_found(play, host_names, legacy) -> None:
+    legacy("server { listen 80; server_name probe.example.com; return 200 legacy; }")
+    done = play(ROLE_PLAYBOOK)
+    assert [row["failed"] for row in done.recap.values()] == [1] * len(host_names), done.output
+    assert "server_name probe.example.com on port 80" in " ".join(done.output.split())
+
+
+def test_a_hand_made_configuration_is_not_replaced_unasked(play, host_names) -> None:
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+    theirs = "server { listen 8081; server_name theirs.example.com; return 200 theirs; }"
+    for host in hosts:
+        host.check_output(f"sed -i 's|^    include conf.d/|    {theirs}\\n&|' /etc/nginx/nginx.conf")
+        host.check_output("systemctl reload nginx")
+    before = [host.file("/etc/nginx/nginx.conf").content for host in hosts]
+    for mode in ([], ["--check"]):
+        done = play(ROLE_PLAYBOOK, *mode)
+        assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
+        said = " ".join(done.output.split())
+        assert "by itself: server theirs.example.com." in said
+        assert "nginx_existing to replace" in said
+    assert [host.file("/etc/nginx/nginx.conf").content for host in hosts] == before
+    done = play(ROLE_PLAYBOOK, "--extra-vars", "nginx_existing=replace")
+    assert done.status == 0, done.output
+    for host, text in zip(hosts, before, strict=True):
+        assert host.file("/etc/nginx/nginx.conf.replaced").content == text
+        assert b"theirs" not in host.file("/etc/nginx/nginx.conf").content
+        host.check_output("rm /etc/nginx/nginx.conf.replaced")
+    assert play(ROLE_PLAYBOOK).changed() == 0
 
 
 def test_a_reload_that_fails_is_told(play, host_names) -> None:
@@ -600,6 +711,23 @@ def test_a_stopped_nginx_is_started(play, host_names) -> None:
 
 
 # --- what a container has not got: that it is asked for
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]])
+def test_a_port_that_is_taken_is_refused_before_anything(play, host_names, mode) -> None:
+    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+    for host in hosts:
+        host.check_output("systemctl stop nginx")
+        host.check_output("systemd-run --unit=squatter /usr/bin/python3 -m http.server 80")
+        host.check_output("timeout 10 sh -c 'until ss -Hltn | grep -q :80; do sleep 0.1; done'")
+    try:
+        done = play(ROLE_PLAYBOOK, *mode)
+    finally:
+        for host in hosts:
+            host.run("systemctl stop squatter")
+            host.check_output("systemctl start nginx")
+    assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
+    assert re.search(r"taken is port 80 by process \d+ \(python3\S*\) of user root", " ".join(done.output.split()))
 
 
 def test_a_killed_nginx_comes_back(host_names, wait_for) -> None:

@@ -5,15 +5,17 @@ usage: check.py STAGE, the folder under which the candidates lie at their full p
 Neither supervisord nor supervisorctl has an option that only checks its configuration, so their own parsers are called.
 """
 
+import configparser
 import glob
 import os
 import socket
 import sys
 
-from supervisor.options import ClientOptions, ServerOptions
+from supervisor.options import ClientOptions, ServerOptions, UnhosedConfigParser
 
 CONFIG = "/etc/supervisord.conf"
 INCLUDED = "/etc/supervisord.d/*.ini"
+PROGRAMS = "/etc/supervisord.d/_programs.ini"
 
 
 def for_owner_alone(path, flags):
@@ -36,6 +38,24 @@ def refuse_open_directories(servers):
                 sys.exit(f"{where}: others than root may write to {directory}; choose a directory of root's, mode 0755")
 
 
+def refuse_shared_sections(written, others):
+    """supervisor would merge two sections of one name, of which one is nobody's any more."""
+    ours = sections_of(written)
+    for path in others:
+        for name in sorted(sections_of(path) & ours):
+            sys.exit(f"[{name}] is in {path} and in a list of the role supervisor: remove it from one of them")
+
+
+def sections_of(path):
+    parser = UnhosedConfigParser()
+    try:
+        parser.read(path)
+    except configparser.Error:
+        # What is wrong with it, supervisor's own parser reports.
+        return set()
+    return set(parser.sections())
+
+
 def main(stage):
     staged = glob.glob(stage + INCLUDED)
     kept = [path for path in glob.glob(INCLUDED) if not os.path.exists(stage + path)]
@@ -44,6 +64,7 @@ def main(stage):
     candidate = stage + CONFIG + ".check"
     with open(candidate, "w", encoding="utf-8", opener=for_owner_alone) as target:
         target.write(text.replace("files=" + INCLUDED, "files=" + " ".join([*staged, *kept])))
+    refuse_shared_sections(stage + PROGRAMS, kept)
     options = ServerOptions()
     options.realize(["-n", "-c", candidate])
     refuse_open_directories(options.server_configs)
