@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A directory of sources on the controller, as a digest and as an archive."""
+"""What a source may look like, and a directory of sources on the controller as a digest and as an archive."""
 
 from __future__ import annotations
 
@@ -11,11 +11,76 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+TEXTS = ("path", "archive", "checksum", "repo", "version", "key_file", "package", "lock")
+HOST = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
+USER = r"[A-Za-z0-9_][A-Za-z0-9._+~-]*"
+# What git can be given: nothing that it takes for an option, and no helper that runs commands (ext::, fd::).
+REPOSITORY = re.compile(
+    rf"(?:https?|git)://{HOST}(?::\d+)?/.+|ssh://(?:{USER}@)?{HOST}(?::\d+)?/.+|(?:{USER}@)?{HOST}:(?!//|:|-).+"
+    r"|(?:file://)?/.+"
+)
+REPOSITORIES = "https://HOST/PATH, http://, ssh://USER@HOST/PATH, git://, USER@HOST:PATH, file:///PATH or /PATH"
+ADDRESS = re.compile(rf"https?://(?:[^/@]+@)?{HOST}(?::\d+)?/.+")
+# git check-ref-format, and what git reads as an expression or an option instead of a name.
+NOT_IN_VERSIONS = re.compile(r"^-|^/|/$|//|\.\.|@\{|^@$|\.$|[~^:?*\[\\]|(?:^|/)\.|\.lock(?:/|$)")
 
 
 class SourceError(ValueError):
     """A source that can't be used; its text is for the user."""
+
+
+def problems(source: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the shape of a source's values, a sentence each, which begins with source.KEY."""
+    for key in TEXTS:
+        value = source.get(key)
+        if isinstance(value, str) and not value.isprintable():
+            yield f"source.{key} is {redacted(value)}: it has a line break or a control character; remove it"
+    yield from _repository_problems(source)
+    archive, checksum = source.get("archive"), source.get("checksum")
+    if isinstance(archive, str) and "://" in archive and not ADDRESS.fullmatch(archive):
+        yield f"source.archive is {redacted(archive)}: an address must be https://HOST/PATH or http://HOST/PATH"
+    if checksum and isinstance(checksum, str):
+        try:
+            wanted_digest(checksum)
+        except SourceError as error:
+            yield str(error)
+    for key in ("exclude", "include"):
+        patterns = source.get(key)
+        for pattern in patterns if isinstance(patterns, (list, tuple)) else ():
+            if "/" in str(pattern):
+                yield (
+                    f"source.{key} has {pattern!r}: patterns are compared with names, not with paths, so it would match"
+                    " nothing; remove the directory from it"
+                )
+
+
+def _repository_problems(source: Mapping[str, Any]) -> Iterator[str]:
+    repo, version, key_file = source.get("repo"), source.get("version"), source.get("key_file")
+    if isinstance(repo, str) and repo:
+        if re.match(r"https?://[^/]*@|(?:[a-z+]+://)?[^/@:]*:[^/@]*@", repo):
+            yield (
+                f"source.repo has a password in it or a user before its host ({redacted(repo)}), which would show in"
+                " process lists: leave it out, and use ssh with source.key_file, or a credential helper of root's git"
+            )
+        elif not REPOSITORY.fullmatch(repo) or re.search(r"\s", repo):
+            yield f"source.repo is {redacted(repo)}: it must be {REPOSITORIES}, without blanks"
+    if isinstance(version, (bool, float)):
+        yield f"source.version is {version!r}, which YAML does not read as a text: write it in quotes"
+    elif isinstance(version, str) and version and (NOT_IN_VERSIONS.search(version) or re.search(r"\s", version)):
+        yield (
+            f"source.version is {version!r}: it must be the name of a tag or branch, or a commit, without blanks, .. and"
+            " ~ ^ : ? * [ \\, and not begin with -"
+        )
+    if isinstance(key_file, str) and key_file and not re.match(r"~?/", key_file):
+        yield f"source.key_file is {key_file!r}: it must be the full path of a private key on the host"
+
+
+def redacted(address: str) -> str:
+    """An address for people, without the password that may be in it."""
+    return repr(re.sub(r"://.*@|^[^/@:]*:[^/@]*@", lambda found: found[0][:3] * (found[0][0] == ":") + "***@", address))
 
 
 def walk(root: str, exclude: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
