@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         if problems:
             result.update(failed=True, msg="\n".join(problems))
         elif "release" in roles:
-            result["warnings"] = _preflight.warnings(variables)
+            result["warnings"] = _preflight.warnings(variables, list(task_vars or {}), roles)
         return result
 
     def _values(self, task_vars: dict[str, Any], roles: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:

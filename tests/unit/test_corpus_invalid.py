@@ -11,6 +11,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.action import check_variab
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _preflight
 
 CORPUS = Path(__file__).parent / "corpus" / "invalid"
+ACCEPTED = yaml.safe_load((CORPUS.parent / "valid" / "accepted.yml").read_text(encoding="utf-8"))
 GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}
 
 
@@ -46,3 +47,8 @@ def test_refused(case) -> None:
     assert len(found) == case.get("count", 1), found
     assert "hunter2" not in str(found)
     assert "s3cr3t" not in str(found)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["title"].replace(" ", "-")) for case in ACCEPTED])
+def test_accepted(case) -> None:
+    assert problems(variables_of(case)) == []
