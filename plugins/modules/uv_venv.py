@@ -243,9 +243,9 @@ added:
 import signal
 from types import FrameType
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import Result, ensure
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import Settings, VenvError
@@ -255,17 +255,6 @@ LISTS = ("extras", "groups", "additions", "extra_index_urls")
 
 def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
-
-
-def _hide_passwords_of(module: AnsibleModule) -> None:
-    """A URL with a password is refused, and the refusal shows the options: without the password."""
-    for url in [module.params["index_url"] or "", *module.params["extra_index_urls"]]:
-        try:
-            password = urlsplit(url).password
-        except ValueError:
-            continue
-        if password:
-            module.no_log_values.add(password)
 
 
 def _settings(module: AnsibleModule) -> Settings:
@@ -331,15 +320,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _hide_passwords_of(module)
+    output = Output(module, [account["password"] for account in module.params["credentials"]])
     # A run that is told to stop ends uv and removes what it began.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
         result = ensure(_settings(module), module.check_mode)
     except VenvError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**_answer(module, result))
+        output.fail(str(error))
+    output.exit(**_answer(module, result))
 
 
 if __name__ == "__main__":
