@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import SHORTEST
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _app_shapes,
     _apps,
@@ -125,7 +126,40 @@ def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tup
         # One of a family of two words or more; what only begins with a role's name may be anybody's.
         if name.rpartition("_")[0] == near.rpartition("_")[0] not in (*roles, "fastapi")
     ]
+    found += [
+        f"{label} has {len(value)} characters, too few to be redacted where a program prints it; {SHORTEST} are enough"
+        for label, value in _secrets(variables)
+        if 0 < len(value) < SHORTEST
+    ]
     return found
+
+
+def _secrets(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """All secrets with what they are called."""
+    for app in _apps.settled(variables.get("fastapi_apps"), {}):
+        label = f"app {app.get('name')}:"
+        yield from _mapped(f"{label} secrets.", app.get("secrets"))
+        uvicorn = app.get("uvicorn")
+        if isinstance(uvicorn, Mapping):
+            yield f"{label} uvicorn.ssl_keyfile_password", _text(uvicorn.get("ssl_keyfile_password"))
+    yield from _mapped("gunicorn_uvicorn_secrets.", variables.get("gunicorn_uvicorn_secrets"))
+    for key in ("programs", "fcgi_programs", "event_listeners"):
+        for entry in _entries(variables.get(f"supervisor_{key}")):
+            yield from _mapped(f"supervisor_{key} {entry.get('name')}: secrets.", entry.get("secrets"))
+    for server in _supervisor_servers.all_servers(_servers(variables)):
+        yield f"supervisor_{server.label}: password", server.text("password")
+    for number, entry in enumerate(_entries(variables.get("python_venv_credentials"))):
+        yield f"python_venv_credentials[{number}].password", _text(entry.get("password"))
+
+
+def _mapped(prefix: str, secrets: Any) -> Iterator[tuple[str, str]]:
+    for name, value in secrets.items() if isinstance(secrets, Mapping) else ():
+        yield f"{prefix}{name}", _text(value)
+
+
+def _text(value: Any) -> str:
+    value = _spec.unvaulted(value)
+    return "" if value is None else str(value)
 
 
 def app_defaults(variables: Mapping[str, Any]) -> dict[str, Any]:

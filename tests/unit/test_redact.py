@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _redact
@@ -175,3 +181,49 @@ def test_the_shortest_that_is_redacted_is_what_the_check_warns_about() -> None:
     assert redact("abcd", ["abcd"]) == "abcd"
     assert redact("abcde", ["abcde"]) == REDACTED
     assert _redact.SHORTEST == 5
+
+
+RUNNER = """
+import json, sys
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.asgiops.fastapi_host.plugins.modules.file_set import main
+with patch_module_args(json.load(sys.stdin)):
+    main()
+"""
+
+
+def run_file_set(**arguments: Any) -> dict[str, Any]:
+    """The module as Ansible runs it, with all that -vvv shows of its result."""
+    pytest.importorskip("ansible.module_utils.testing")
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        input=json.dumps(arguments),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def test_a_module_returns_its_paths_whole_and_no_secret(tmp_path: Path) -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    place = {"owner": me, "group": "root" if me == "root" else me, "mode": "0600"}
+    path, secret = str(tmp_path / "a-file"), "sk-live-0123456789"
+    files = [{**place, "path": path, "secret_content": f"KEY={secret}\n"}]
+    found = run_file_set(files=files, redact=["a", secret])
+    assert found["differences"][0].startswith(path)
+    assert found["invocation"]["module_args"]["files"][0]["path"] == path
+    assert Path(path).read_text() == f"KEY={secret}\n"
+    assert secret not in json.dumps(found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="candidates lie below /run")
+def test_what_a_check_prints_is_for_people(tmp_path: Path) -> None:
+    secret = "sk-live-0123456789"
+    program = tmp_path / "check.py"
+    program.write_text(f"print('a \\x1b[2J {secret[:12]}... {secret}'); raise SystemExit(1)")
+    files = [{"path": str(tmp_path / "f"), "content": "x"}]
+    failed = run_file_set(files=files, redact=["a", secret], checks=[{"argv": [sys.executable, str(program)]}])
+    assert f"a \\x1b[2J {REDACTED}... {REDACTED}" in failed["msg"]
+    assert secret[:12] not in json.dumps(failed)
