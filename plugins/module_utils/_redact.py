@@ -60,6 +60,11 @@ def printable(text: str) -> str:
     return _STEERING.sub(_escaped, text)
 
 
+def one_line(text: str) -> str:
+    """The same for a text that is one line: what it quotes cannot begin another one."""
+    return printable(text).replace("\n", "\\n")
+
+
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

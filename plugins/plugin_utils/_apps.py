@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import one_line
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _app_shapes,
     _nginx,
@@ -123,7 +124,7 @@ def app_problems(
     problems.extend(_used_twice(whole, "bind"))
     problems.extend(_nginx.names_used_twice(whole))
     problems.extend(_programs_used_twice(whole))
-    return problems
+    return list(map(one_line, problems))
 
 
 def _programs_used_twice(apps: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import SHORTEST
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import SHORTEST, one_line
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _app_shapes,
     _apps,
@@ -113,7 +113,7 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
         found += _proxy_problems(variables, apps)
     if "supervisord_unit" in roles:
         found += _unit_problems(variables, apps)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(map(one_line, found)))
 
 
 def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tuple[str, ...] = ()) -> list[str]:
@@ -131,7 +131,7 @@ def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tup
         for label, value in _secrets(variables)
         if 0 < len(value) < SHORTEST
     ]
-    return found
+    return list(map(one_line, found))
 
 
 def _secrets(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

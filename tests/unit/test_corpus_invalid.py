@@ -76,3 +76,13 @@ def test_a_name_beside_a_family_of_ours_is_warned_of() -> None:
     names = ["supervisor_socket_mode", "nginx_worker_rlimit", "release_to", "gunicorn_uvicorn_rendered"]
     found = _preflight.warnings({}, names, check_variables.ROLES)
     assert [warning.partition(";")[2] for warning in found] == [" did you mean supervisor_socket_group?"]
+
+
+def test_messages_are_lines_that_steer_no_terminal() -> None:
+    odd = "a\x1b[2J\nb\u202e"
+    app = {**GOOD, "name": odd, odd: odd, "user": odd, "environment": {odd: odd}, "gunicorn": {odd: 1}}
+    variables = {"fastapi_apps": [app], "nginx_security_headers": {odd: odd}, "supervisord_unit_sandbox": {odd: odd}}
+    found = problems(variables)
+    assert len(found) > 6
+    assert all(problem.isprintable() for problem in found), found
+    assert all(problem.isprintable() for problem in _preflight.warnings(variables, variables, check_variables.ROLES))
