@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _preflight
 
 ROLES = ("python_venv", "supervisor", "supervisord_unit", "gunicorn_uvicorn", "nginx", "release")
@@ -29,7 +30,7 @@ class ActionModule(ActionBase):
         if problems:
             result.update(failed=True, msg="\n".join(problems))
         elif "release" in roles:
-            result["warnings"] = _preflight.warnings(variables)
+            result["warnings"] = _preflight.warnings(variables, list(task_vars or {}), roles)
         return result
 
     def _values(self, task_vars: dict[str, Any], roles: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
@@ -41,5 +42,5 @@ class ActionModule(ActionBase):
                 try:
                     values[name] = self._templar.template(task_vars[name])
                 except AnsibleError as error:
-                    unreadable += [f"{name} can't be read: {error.message}"] if name in asked else []
+                    unreadable += [printable(f"{name} can't be read: {error.message}")] if name in asked else []
         return values, unreadable

@@ -31,7 +31,11 @@ options:
     description: The password that goes with O(username). It is sent over the connection and shows nowhere else.
     type: str
   redact:
-    description: Values that must not show in the result, such as secrets that a program may have written to its log.
+    description:
+      - Values that must not show in messages and logs that are returned, such as secrets that a program may have
+        written to its log.
+      - A value is redacted as a whole from five characters on. Of a longer one its beginnings and ends are redacted
+        too, where a library has cut out the rest. Names and other values for further tasks are left as they are.
     type: list
     elements: str
     default: []

@@ -46,6 +46,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     user_id,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._launcher import FILE_NAME
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._shared_paths import SharedPathError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import (
     LAUNCH_FILE,
@@ -538,9 +539,7 @@ class Move:
         last, fingerprint = ledger.last_good(ledger.read(self.places.ledger)), self.wanted.fingerprint
         if result == ledger.GOOD and not claim.fresh and last and last.fingerprint == fingerprint:
             return
-        reason = _in_short(reason)
-        for secret in sorted(self.options.redact, key=len, reverse=True):
-            reason = reason.replace(secret, "********") if secret else reason
+        reason = printable(redact(_in_short(reason), self.options.redact))
         ledger.append(
             self.places.ledger,
             ledger.Entry(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -15,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact, without_logins
 
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROBE_SECONDS = 60
@@ -217,11 +217,7 @@ def user_info(url: str) -> str:
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Take logins in URLs, and the given secrets in any spelling, out of a text."""
-    text = re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
-    spellings = {spelling for secret in secrets if secret for spelling in (secret, quote(secret, safe=""))}
-    for spelling in sorted(spellings, key=len, reverse=True):
-        text = text.replace(spelling, "***")
-    return text
+    return printable(redact(without_logins(text), secrets))
 
 
 def tail(text: str) -> str:

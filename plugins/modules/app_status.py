@@ -228,6 +228,7 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._app_status import look
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
     CONNECTION_OPTIONS,
     Connection,
@@ -250,7 +251,6 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "health": {"type": "list", "elements": "dict", "default": [], "options": HEALTH_OPTIONS},
             "connect_timeout": {"type": "int", "default": 0},
-            # Ansible itself blots these out of everything that a module returns.
             "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 10},
         },
@@ -258,12 +258,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
+    output = Output(module, [*options["redact"], options["password"]])
     connection = Connection.of(options)
     try:
         result = look(connection, options["names"], options["health"], options["log_lines"])
     except SupervisorError as error:
-        module.fail_json(msg=str(error), **error.details)
-    module.exit_json(changed=False, **result)
+        output.fail(str(error), **error.details)
+    output.exit(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,10 @@ options:
         type: int
         default: 60
   redact:
-    description: Values that must not show in the result, such as secrets that a check might print.
+    description:
+      - Values that must not show in messages, in what checks printed and in differences, such as secrets.
+      - A value is redacted as a whole from five characters on. Of a longer one its beginnings and ends are redacted
+        too, where a library has cut out the rest. Paths and other values for further tasks are left as they are.
     type: list
     elements: str
     default: []
@@ -217,6 +220,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set imp
     resolve_digest,
     set_digest,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 
 # A tmpfs: candidates with secrets never touch a disk.
 STAGE_PARENT = "/run"
@@ -318,6 +322,8 @@ def main() -> None:
         supports_check_mode=True,
     )
 
+    output = Output(module, module.params["redact"])
+
     def label(path: str) -> None:
         module.set_default_selinux_context(path, False)
 
@@ -335,10 +341,10 @@ def main() -> None:
                 said = check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
             apply(differences, label)
     except FileSetError as error:
-        module.fail_json(msg=str(error))
+        output.fail(str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}; nothing more was changed")
-    module.exit_json(
+        output.fail(f"{error.filename}: {error.strerror}; nothing more was changed")
+    output.exit(
         changed=bool(differences),
         differences=[f"{found.item.path}: {', '.join(found.reasons)}" for found in differences],
         # Ansible shows what a module returns, whatever the task's keyword diff says.

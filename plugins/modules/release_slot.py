@@ -401,6 +401,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import FileSetError, Item, machine_key
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import Places, SlotError, Wanted
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_ledger import LedgerError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Locked, LostLock, Owner
@@ -569,12 +570,11 @@ def _options(params: dict[str, Any]) -> Options:
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, required_together=[("username", "password")], supports_check_mode=True)
     params = module.params
+    output = Output(module, [*params["redact"], params["password"]])
     if params["owner"] is None:
-        module.fail_json(
-            msg="the action plugin of this module did not run: call it as asgiops.fastapi_host.release_slot"
-        )
+        output.fail("the action plugin of this module did not run: call it as asgiops.fastapi_host.release_slot")
     if params["keep"] < 1:
-        module.fail_json(msg=f"keep is {params['keep']}: it must be 1 at least, since the live release stays")
+        output.fail(f"keep is {params['keep']}: it must be 1 at least, since the live release stays")
 
     def label(path: str) -> None:
         module.set_default_selinux_context(path, False)
@@ -586,12 +586,12 @@ def main() -> None:
         result = move.run(params["state"], params["dead_run"], params["reason"], module.check_mode)
     except Locked as error:
         holder = asdict(error.claim.owner) if error.claim else {}
-        module.fail_json(msg=f"{params['name']} is locked: {error}", locked=True, holder=holder)
+        output.fail(f"{params['name']} is locked: {error}", locked=True, holder=holder)
     except (SlotError, LedgerError, LostLock, FileSetError, SupervisorError) as error:
-        module.fail_json(msg=str(error))
+        output.fail(str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.filename or params['name']}: {error.strerror or error}")
-    module.exit_json(**result)
+        output.fail(f"{error.filename or params['name']}: {error.strerror or error}")
+    output.exit(**result)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,7 @@ missing:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
     CONNECTION_OPTIONS,
     Connection,
@@ -188,7 +189,6 @@ def main() -> None:
             **CONNECTION_OPTIONS,
             "names": {"type": "list", "elements": "str", "default": []},
             "connect_timeout": {"type": "int", "default": 0},
-            # Ansible itself blots these out of everything that a module returns.
             "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 0},
             "reread": {"type": "bool", "default": False},
@@ -197,12 +197,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
+    output = Output(module, [*options["redact"], options["password"]])
     connection = Connection.of(options)
     try:
         result = gather(connection, options["names"], options["log_lines"], options["reread"])
     except SupervisorError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **result)
+        output.fail(str(error))
+    output.exit(changed=False, **result)
 
 
 if __name__ == "__main__":

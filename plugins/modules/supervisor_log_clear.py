@@ -75,6 +75,7 @@ cleared:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_log_clear import run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
     CONNECTION_OPTIONS,
@@ -89,19 +90,19 @@ def main() -> None:
             **CONNECTION_OPTIONS,
             "names": {"type": "list", "elements": "str", "required": True},
             "connect_timeout": {"type": "int", "default": 10},
-            # Ansible itself blots these out of everything that a module returns.
             "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },
         required_together=[("username", "password")],
         supports_check_mode=True,
     )
     options = module.params
+    output = Output(module, [*options["redact"], options["password"]])
     connection = Connection.of(options)
     try:
         result = run(connection, options["names"], module.check_mode)
     except SupervisorError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        output.fail(str(error))
+    output.exit(**result)
 
 
 if __name__ == "__main__":

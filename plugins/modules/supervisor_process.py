@@ -327,6 +327,7 @@ warnings:
 import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_plan import STATES
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
@@ -350,7 +351,6 @@ def main() -> None:
             "require_running": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 300},
             "connect_timeout": {"type": "int", "default": 10},
-            # Ansible itself blots these out of everything that a module returns.
             "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 20},
         },
@@ -359,6 +359,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
+    output = Output(module, [*options["redact"], options["password"]])
     connection = Connection.of(options)
     request = Request(**{field.name: options[field.name] for field in dataclasses.fields(Request)})
     try:
@@ -368,10 +369,10 @@ def main() -> None:
         result = error.details
         message = str(error)
     for warning in result.pop("warnings", []):
-        module.warn(warning)
+        output.warn(warning)
     if message is not None:
-        module.fail_json(msg=message, **result)
-    module.exit_json(**result)
+        output.fail(message, **result)
+    output.exit(**result)
 
 
 if __name__ == "__main__":

@@ -277,6 +277,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import Result, ensure
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, user_info
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import Settings, VenvError
@@ -288,12 +289,13 @@ def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _hide_passwords_of(module: AnsibleModule) -> None:
-    """An address with a password is refused, and the refusal shows the options: without the password."""
-    given = [module.params["index_url"] or "", *module.params["extra_index_urls"]]
-    for address in given + [item["host"] for item in module.params["credentials"]]:
-        login = user_info(address)
-        module.no_log_values.update(word for word in (login, login.partition(":")[2]) if word)
+def _secrets(module: AnsibleModule) -> list[str]:
+    """Passwords, and those in addresses too: such an address is refused, and the refusal must not show them."""
+    accounts = module.params["credentials"]
+    addresses = [module.params["index_url"] or "", *module.params["extra_index_urls"]]
+    logins = [user_info(address) for address in addresses + [account["host"] for account in accounts]]
+    words = [word for login in logins for word in (login, login.partition(":")[2]) if word]
+    return [account["password"] for account in accounts] + words
 
 
 def _settings(module: AnsibleModule) -> Settings:
@@ -365,15 +367,15 @@ def main() -> None:
         required_together=[("build_user", "launcher")],
         supports_check_mode=True,
     )
-    _hide_passwords_of(module)
+    output = Output(module, _secrets(module))
     # A run that is told to stop ends uv and removes what it began.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
         result = ensure(_settings(module), module.check_mode)
     except VenvError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**_answer(module, result))
+        output.fail(str(error))
+    output.exit(**_answer(module, result))
 
 
 if __name__ == "__main__":

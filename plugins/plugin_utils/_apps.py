@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import one_line
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _accounts,
+    _app_shapes,
     _confinement,
     _nginx,
     _server_options,
     _serving,
+    _source,
     _spec,
     _supervisor_config,
 )
@@ -48,6 +51,7 @@ READ_ONLY = {"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"}
 # What the role settles for an app's program.
 PROGRAM_INSTEAD = {
     "command": "the app's own server",
+    "directory": "the app's own app_dir",
     "environment": "the app's own environment",
     "name": "the app's own name",
     "numprocs": "the app's own workers",
@@ -96,7 +100,7 @@ def app_problems(
     problems.extend(_accounts.shared_by_accident(whole))
     problems.extend(_nginx.names_used_twice(whole))
     problems.extend(_programs_used_twice(whole))
-    return problems
+    return list(map(one_line, problems))
 
 
 def _programs_used_twice(apps: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -161,8 +165,8 @@ def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
             yield "source.archive is fetched from the network: source.checksum is missing (sha256:...)"
         if "package" in given:
             yield from _illegal_package(source)
-        if "://" in str(source.get("repo", "")) and re.search(r"://[^/@]*:[^/@]*@", str(source["repo"])):
-            yield "source.repo has a password in it, which would show in process lists: use source.key_file"
+        yield from _source.problems(source)
+    yield from _app_shapes.problems(app)
     yield from _illegal_slot_values(app)
     path = app.get("health_path")
     if isinstance(path, str) and path and not re.fullmatch(r"/[^\s#]*", path):
@@ -204,13 +208,6 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
     soak = app.get("soak")
     if isinstance(soak, Mapping) and soak.get("seconds") and app.get("health_path") == "":
         yield "soak.seconds is set, but health_path is empty: there is nothing to watch"
-    hooks = app.get("hooks")
-    for name, hook in hooks.items() if isinstance(hooks, Mapping) else ():
-        if not _is_command(hook) and not (isinstance(hook, str) and hook.startswith("/")):
-            yield f"hooks.{name} must be a command as a list of texts, or the full path of a file of tasks"
-    migrate = app.get("migrate")
-    if isinstance(migrate, Mapping) and migrate and not _is_command(migrate.get("command")):
-        yield "migrate.command must be a command as a list of texts"
     shared = app.get("shared")
     for kind, paths in shared.items() if isinstance(shared, Mapping) else ():
         for path in paths if isinstance(paths, list) else ():
@@ -221,10 +218,6 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
 def _seconds(value: Any) -> float:
     """A number, or what is none as one that is long enough: others complain of it."""
     return float(value) if isinstance(value, (int, float)) else float(SHORTEST_KEEPALIVE)
-
-
-def _is_command(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(word, str) for word in value)
 
 
 def _illegal_server_values(app: Mapping[str, Any]) -> Iterator[str]:

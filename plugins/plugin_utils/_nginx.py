@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _spec
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _shapes, _spec
 
 # The option of the role whose keys are those of an app.
 APP_OPTION = "nginx_defaults"
@@ -29,6 +29,11 @@ SERVER_NAME = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-
 HSTS = re.compile(r"max-age=\d+(; *includeSubDomains)?(; *preload)?", re.I)
 SIZE = re.compile(r"\d+[kmg]?", re.I)
 RATE = re.compile(r"[1-9]\d*r/[sm]")
+# URLs of nginx's own, in the server of each app.
+OWN_URLS = {
+    "/.fastapi": "nginx has its own error page",
+    "/.well-known/acme-challenge": "nginx serves nginx_acme_webroot",
+}
 # What needs no quotes in nginx's configuration and holds no variable.
 PLAIN_PATH = re.compile(r"/[^\s;{}\"'$\\]*")
 
@@ -163,6 +168,13 @@ def problems(app: Mapping[str, Any]) -> Iterator[str]:
         yield f"health_path is {app['health_path']!r}: it must be a path that begins with /, without spaces and quotes"
 
 
+def default_problems(defaults: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with nginx_defaults, whichever app takes it over."""
+    for key, check in (("tls", _tls_problems), ("nginx", lambda options: _nginx_problems({}, options))):
+        if isinstance(defaults.get(key), Mapping):
+            yield from (f"nginx_defaults.{problem}" for problem in check(defaults[key]))
+
+
 def names_used_twice(apps: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     users: dict[str, list[str]] = {}
     for app in apps:
@@ -209,10 +221,7 @@ def _nginx_problems(app: Mapping[str, Any], nginx: Mapping[str, Any]) -> Iterato
         yield f"nginx.rate_limit.rate is {rate_limit.get('rate')!r}: it must be like 10r/s or 300r/m"
     if isinstance(nginx.get("static"), Mapping):
         for url, directory in nginx["static"].items():
-            if not PLAIN_PATH.fullmatch(str(url)) or url == "/":
-                yield f"nginx.static has {url!r}: it must be a path below /, such as /static"
-            if not PLAIN_PATH.fullmatch(str(directory)):
-                yield f"nginx.static[{url}] is {directory!r}: it must be a full path of a directory on the host"
+            yield from _static_problems(app, str(url), directory)
     for name in ("proxy_connect_timeout", "proxy_send_timeout", "proxy_read_timeout"):
         if _seconds(nginx.get(name)) == 0:
             yield f"nginx.{name} is {nginx[name]}: it must be a number of seconds from 1"
@@ -222,6 +231,30 @@ def _nginx_problems(app: Mapping[str, Any], nginx: Mapping[str, Any]) -> Iterato
             f"nginx.proxy_read_timeout is {read}, gunicorn.timeout is {limit}: nginx would give up on requests that the"
             " app still works on; proxy_read_timeout must be at least as long"
         )
+
+
+def _static_problems(app: Mapping[str, Any], url: str, directory: Any) -> Iterator[str]:
+    if not PLAIN_PATH.fullmatch(url) or url.strip("/") == "" or _shapes.absolute(url):
+        yield f"nginx.static has {url!r}: it must be a path below /, such as /static"
+    for taken, what in OWN_URLS.items():
+        if _covers(url, taken):
+            yield f"nginx.static has {url!r}, below which {what}: choose another one, such as /static"
+    health = app.get("health_path", HEALTH_PATH)
+    if isinstance(health, str) and health and _covers(url, health):
+        yield (
+            f"nginx.static has {url!r}, and health_path {health!r} lies below it: nginx would look for a file instead"
+            " of asking the app; choose another path for one of them"
+        )
+    if not isinstance(directory, str) or not PLAIN_PATH.fullmatch(directory):
+        yield f"nginx.static[{url}] is {directory!r}: it must be a full path of a directory on the host"
+    elif _shapes.served(directory):
+        yield f"nginx.static[{url}] is {str(directory)!r}: {_shapes.served(directory)}"
+
+
+def _covers(url: str, path: str) -> bool:
+    """Whether a location takes the requests for a path, or is one that has the path above it."""
+    one, other = f"{url.rstrip('/')}/", f"{path.rstrip('/')}/"
+    return other.startswith(one) or (path in OWN_URLS and one.startswith(other))
 
 
 def _seconds(value: Any) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
 
 
@@ -57,14 +58,14 @@ def app_secrets(apps: Sequence[Mapping[str, Any]]) -> list[str]:
 def log_report(info: Mapping[str, Any]) -> list[str]:
     """The lines of what supervisor_info told, under a heading for each log."""
     if not info.get("running"):
-        return [str(info.get("reason"))]
+        return [printable(str(info.get("reason")))]
     lines = [f"supervisord knows no {name}" for name in info.get("missing", [])]
     for process in info["processes"]:
         for channel in ("stdout", "stderr"):
             path = process["logfiles"][channel]
             if path:
                 lines += [f"--- {_label(process)} {channel}: {path}", *process[f"{channel}_tail"]]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _label(process: Mapping[str, Any]) -> str:

@@ -10,8 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import SHORTEST, one_line
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
+    _app_shapes,
     _apps,
+    _host_shapes,
+    _nginx,
     _server_options,
     _serving,
     _spec,
@@ -24,8 +28,10 @@ COLLECTION = {
     "fastapi_apps": {"type": "list"},
     "fastapi_base_dir": {"type": "path"},
 }
-# How near a name that no role knows must come to one of theirs to be taken for it: others may have variables too.
+# How near a name that no role knows must come to one of theirs to be taken for it, and to be warned of: other roles
+# may have variables that begin so, too.
 NEAR = 0.9
+SIMILAR = 0.8
 
 RANGES: dict[str, tuple[int, Optional[int]]] = {
     "python_venv_keep": (1, None),
@@ -39,7 +45,9 @@ RANGES: dict[str, tuple[int, Optional[int]]] = {
     "supervisor_programs.numprocs": (1, None),
     "supervisor_retry_first_pause": (1, None),
     "supervisor_retry_longest_pause": (1, None),
-    "supervisord_unit_limit_nofile": (1, 1048576),
+    "nginx_status_port": (1, 65535),
+    # What each of nginx and an app's server asks for by itself, and supervisor's own default of minfds.
+    "supervisord_unit_limit_nofile": (1024, 1048576),
     **{f"supervisor_{key}.exitcodes": (0, 255) for key in ("programs", "fcgi_programs", "event_listeners")},
     # Those of an app, by the names that the roles' variables have.
     **{f"{role}_{key}": bounds for role in _apps.APP_ROLES for key, bounds in _server_options.RANGES.items()},
@@ -48,25 +56,12 @@ ABSOLUTE = r"/\S*"
 IMPORT_STRING = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
 # Text that must look like something, and what to say else.
 PATTERNS = {
-    "fastapi_base_dir": (ABSOLUTE, "a full path without spaces, such as /opt/fastapi"),
-    "python_venv_base_dir": (ABSOLUTE, "a full path without spaces, such as /opt/fastapi"),
-    "python_venv_index_url": (
-        r"(https?|file)://[^@\s]+",
-        "a URL without user and password: use python_venv_credentials",
-    ),
+    "release_proxy_url": (r"https?://[^\s/@]+", "the address of nginx on the host, such as http://127.0.0.1"),
     "python_venv_version": (r"3\.(1[1-9]|[2-9]\d)", 'two numbers in quotes, "3.11" or newer, which FastAPI needs'),
-    "python_venv_wheelhouse": (ABSOLUTE, "a full path on the host"),
-    "supervisor_childlogdir": (ABSOLUTE, "a full path on the host"),
-    "supervisor_directory": (ABSOLUTE, "a full path on the host"),
     "supervisor_identifier": (r"[\w.-]+", "letters, digits, '_', '.' and '-'"),
-    "supervisor_logfile": (rf"{ABSOLUTE}|syslog", "a full path on the host, or syslog"),
     "supervisor_logfile_maxbytes": (r"(?i)\d+(KB|MB|GB)?", "a number of bytes, or one with KB, MB or GB, such as 50MB"),
     "supervisor_notify_webhook": (r"https?://[^\s/]+.*", "a URL that begins with https:// or http://"),
-    "supervisor_pidfile": (ABSOLUTE, "a full path on the host"),
-    "supervisor_socket_group": (r"[a-z_][a-z0-9_-]*\$?", "the name of a group"),
     "supervisor_umask": (r"0[0-7]{2,3}", "octal digits in quotes, such as '022'"),
-    "supervisord_unit_config": (ABSOLUTE, "a full path on the host"),
-    "supervisord_unit_supervisord": (ABSOLUTE, "a full path on the host"),
     "supervisord_unit_umask": (r"0[0-7]{2,3}", "octal digits in quotes, such as '022'"),
 }
 
@@ -105,6 +100,7 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     optional = {name: {**option, "required": False} for name, option in typed.items()}
     found += _spec.problems(given, optional, ranges=RANGES)
     found += _pattern_problems(given)
+    found += _host_shapes.problems(given, roles)
     defaults = app_defaults(variables)
     apps = variables.get("fastapi_apps")
     if apps is not None and "release" in roles:
@@ -113,14 +109,57 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
         found += _supervisor_problems(variables, apps)
     if {"release", "supervisor"} & set(roles):
         found += _shared_places(variables, _apps.settled(apps, defaults))
+    if "nginx" in roles:
+        found += _proxy_problems(variables, apps)
     if "supervisord_unit" in roles:
         found += _unit_problems(variables, apps)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(map(one_line, found)))
 
 
-def warnings(variables: Mapping[str, Any]) -> list[str]:
-    """A sentence for each thing that an app asks for and that does nothing."""
-    return _apps.app_warnings(variables.get("fastapi_apps"), app_defaults(variables))
+def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tuple[str, ...] = ()) -> list[str]:
+    """A sentence for each thing that is asked for and does nothing, or less than one may think."""
+    apps, defaults = variables.get("fastapi_apps"), app_defaults(variables)
+    found = _apps.app_warnings(apps, defaults)
+    found += [
+        f"variable {name} has no effect, no role of this collection has it; did you mean {near}?"
+        for name, near in _near(names, known_variables(roles), roles, SIMILAR)
+        # One of a family of two words or more; what only begins with a role's name may be anybody's.
+        if name.rpartition("_")[0] == near.rpartition("_")[0] not in (*roles, "fastapi")
+    ]
+    found += [
+        f"{label} has {len(value)} characters, too few to be redacted where a program prints it; {SHORTEST} are enough"
+        for label, value in _secrets(variables)
+        if 0 < len(value) < SHORTEST
+    ]
+    return list(map(one_line, found))
+
+
+def _secrets(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """All secrets with what they are called."""
+    for app in _apps.settled(variables.get("fastapi_apps"), {}):
+        label = f"app {app.get('name')}:"
+        yield from _mapped(f"{label} secrets.", app.get("secrets"))
+        uvicorn = app.get("uvicorn")
+        if isinstance(uvicorn, Mapping):
+            yield f"{label} uvicorn.ssl_keyfile_password", _text(uvicorn.get("ssl_keyfile_password"))
+    yield from _mapped("gunicorn_uvicorn_secrets.", variables.get("gunicorn_uvicorn_secrets"))
+    for key in ("programs", "fcgi_programs", "event_listeners"):
+        for entry in _entries(variables.get(f"supervisor_{key}")):
+            yield from _mapped(f"supervisor_{key} {entry.get('name')}: secrets.", entry.get("secrets"))
+    for server in _supervisor_servers.all_servers(_servers(variables)):
+        yield f"supervisor_{server.label}: password", server.text("password")
+    for number, entry in enumerate(_entries(variables.get("python_venv_credentials"))):
+        yield f"python_venv_credentials[{number}].password", _text(entry.get("password"))
+
+
+def _mapped(prefix: str, secrets: Any) -> Iterator[tuple[str, str]]:
+    for name, value in secrets.items() if isinstance(secrets, Mapping) else ():
+        yield f"{prefix}{name}", _text(value)
+
+
+def _text(value: Any) -> str:
+    value = _spec.unvaulted(value)
+    return "" if value is None else str(value)
 
 
 def app_defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,12 +180,20 @@ def _is_left_out(value: Any, option: Mapping[str, Any]) -> bool:
 
 
 def _misspelt(names: Iterable[str], known: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[str]:
+    for name, near in _near(names, known, roles, NEAR):
+        yield f"unknown variable {name}; did you mean {near}?"
+
+
+def _near(
+    names: Iterable[str], known: Mapping[str, Any], roles: tuple[str, ...], cutoff: float
+) -> Iterator[tuple[str, str]]:
+    """Names that begin as ours do and that no role knows, each with the one that it may stand for."""
     ours = prefixes((*roles, "fastapi"))
     for name in sorted(set(names) - set(known)):
         if name.startswith(ours):
-            near = difflib.get_close_matches(name, list(known), n=1, cutoff=NEAR)
+            near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
             if near:
-                yield f"unknown variable {name}; did you mean {near[0]}?"
+                yield name, near[0]
 
 
 def _pattern_problems(variables: Mapping[str, Any]) -> Iterator[str]:
@@ -277,6 +324,20 @@ def _places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterato
             yield from _tcp(label, bind)
 
 
+def _proxy_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
+    if isinstance(variables.get("nginx_defaults"), Mapping):
+        yield from _nginx.default_problems(variables["nginx_defaults"])
+    own = variables.get("nginx_apps")
+    if own is not None and own != apps:
+        # Those that this role alone is given.
+        for app in _apps.settled(own, {}):
+            yield from (f"nginx_apps: app {app.get('name')}: {problem}" for problem in _nginx.problems(app))
+        yield from (f"nginx_apps: {problem}" for problem in _nginx.names_used_twice(_apps.settled(own, {})))
+    base_dir = str(variables.get("fastapi_base_dir") or _host_shapes.BASE_DIR).rstrip("/")
+    served = [_nginx.with_defaults(app, variables.get("nginx_defaults")) for app in _apps.settled(apps, {})]
+    yield from _app_shapes.apart(served, base_dir)
+
+
 def _tcp(label: str, address: str) -> Iterator[Place]:
     host, _colon, port = address.rpartition(":")
     if port.isdigit():
@@ -300,10 +361,6 @@ def _unit_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
             f"supervisord_unit_timeout_stop_sec is {given}, and all programs may take {budget} s to stop, one after the"
             " other: systemd would cut them off; raise it, or leave it out"
         )
-    sandbox = variables.get("supervisord_unit_sandbox")
-    for name in sandbox if isinstance(sandbox, Mapping) else {}:
-        if not re.fullmatch(r"[A-Z][A-Za-z]+", str(name)):
-            yield f"supervisord_unit_sandbox has {name!r}: it must be a directive of systemd.exec(5), as PrivateTmp"
     environment = variables.get("supervisord_unit_environment")
     if isinstance(environment, Mapping):
         try:

@@ -17,7 +17,13 @@ from typing import Any, Callable, Optional
 
 import yaml
 from ansible.module_utils.common.validation import check_type_bool, check_type_float, check_type_int, check_type_list
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _shapes
 
+# What may hold line breaks, since it reaches no line of a file as it is, and what has rules of its own for them.
+OF_ANY_TEXT = re.compile(
+    r"(^|[._])(certificate_content|migrate\.command|raw_env|access_log_format|headers)$"
+    r"|^(source|supervisor|supervisor_(programs|fcgi_programs|event_listeners|unix_http_servers?|supervisorctl))\."
+)
 # The place of an item in the name of a list.
 INDEX = re.compile(r"\[\d+\]")
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -82,6 +88,12 @@ def _value_problems(label: str, value: Any, option: Mapping[str, Any], ranges: R
         if plain < low or (high is not None and plain > high):
             allowed = f"{low} or more" if high is None else f"from {low} to {high}"
             yield f"{label} is {plain}: it must be {allowed}"
+    elif kind in ("str", "path") and _shapes.has_control(plain) and _is_one_line(label, option):
+        yield f"{shown}: it may hold no line break or other control character"
+
+
+def _is_one_line(label: str, option: Mapping[str, Any]) -> bool:
+    return not option.get("no_log") and not OF_ANY_TEXT.search(INDEX.sub("", label))
 
 
 def _choices(option: Mapping[str, Any]) -> str:

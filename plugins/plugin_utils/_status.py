@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import in_words
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
@@ -42,7 +43,9 @@ def status_table(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = [HEADER, *(row for host, result in hosts.items() for row in _rows(host, result))]
     widths = [max(map(len, column)) for column in zip(*rows)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return [*table, *(line for host, result in hosts.items() for line in _explanations(host, result))]
+    lines = [*table, *(line for host, result in hosts.items() for line in _explanations(host, result))]
+    # Whatever a host answers: it is printed on the operator's terminal as it is.
+    return [printable(line) for line in lines]
 
 
 def _rows(host: str, result: Mapping[str, Any]) -> Iterator[Sequence[str]]:

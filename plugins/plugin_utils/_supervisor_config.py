@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _spec
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _shapes, _spec
 
 # The lists of the role, and the sections that their entries become.
 SECTIONS = {
@@ -32,6 +32,10 @@ ENCODED = "FASTAPI_HOST_ENVIRONMENT"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # supervisor.datatypes.byte_size
 SIZE = re.compile(r"\d+(KB|MB|GB)?", re.IGNORECASE)
+# What supervisor takes for a log in the place of a path.
+NO_FILE = ("AUTO", "NONE", "SYSLOG")
+OWNER = re.compile(rf"{_shapes.ACCOUNT.pattern}(:{_shapes.ACCOUNT.pattern})?")
+RUN_DIRECTORY = "/run/supervisor"
 # Quoted in YAML, for a bare 022 is the number 18 there.
 OCTAL = re.compile(r"0[0-7]{2,3}")
 # A process's number in one of the forms of Python's % operator.
@@ -40,8 +44,8 @@ PROCESS_NUM = re.compile(r"%\(process_num\)[-#0 +]*\d*[ds]")
 EXPANSION = re.compile(r"%\(([A-Za-z_]\w*)\)[-#0 +]*\d*([ds])")
 NUMBERS = ("process_num", "numprocs")
 NAMES = ("here", "program_name", "group_name", "host_node_name")
-# What ends a line for Python's text files.
-LINE_BREAK = re.compile(r"[\n\r]")
+# What ends a line for Python's text files, and what else no line of a file of people's holds; a tab is a blank.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 # What begins a comment within a line (supervisor.options.UnhosedConfigParser).
 COMMENT = re.compile(r"\s[;#]")
 
@@ -115,9 +119,22 @@ def supervisor_problems(lists: Mapping[str, Any], taken: Iterable[str], prefix: 
     for key, section in SECTIONS.items():
         for number, entry in enumerate(lists.get(key) or []):
             label = f"{prefix}{key}[{number}] {entry.get('name', '')}".rstrip()
-            checks = _group_problems(entry, lists) if section == "group" else program_problems(entry, section)
-            problems += [f"{label}: {problem}" for problem in checks]
+            checks = [_group_problems(entry, lists)] if section == "group" else _host_program(entry, section)
+            problems += [f"{label}: {problem}" for found in checks for problem in found]
     return problems
+
+
+def _host_program(entry: Mapping[str, Any], section: str) -> list[Iterator[str]]:
+    return [program_problems(entry, section), _log_problems(entry)]
+
+
+def _log_problems(entry: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("stdout_logfile", "stderr_logfile"):
+        value = entry.get(key)
+        if isinstance(value, str) and value and value.upper() not in NO_FILE:
+            problem = _shapes.written_by_root(value)
+            if problem:
+                yield f"{key} is {str(value)!r}: {problem}; or it may be AUTO, NONE or syslog"
 
 
 def _name_problems(lists: Mapping[str, Any], taken: set[str], prefix: str) -> Iterator[str]:
@@ -205,10 +222,16 @@ def _format_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     for key, value in entry.items():
         if key.endswith("_maxbytes") and not SIZE.fullmatch(str(value)):
             yield f"{key} is {value!r}: it must be a number of bytes, or one with KB, MB or GB, such as 50MB"
-        if key in ("umask", "socket_mode") and not OCTAL.fullmatch(str(value)):
-            yield f"{key} is {value!r}: it must be octal digits in quotes, such as '022'"
+        if key in ("umask", "socket_mode"):
+            open_to_all = (_shapes.umask if key == "umask" else _shapes.mode)(str(value))
+            if not OCTAL.fullmatch(str(value)):
+                yield f"{key} is {value!r}: it must be octal digits in quotes, such as '022'"
+            elif open_to_all:
+                yield f"{key} is {value!r}: {open_to_all}"
         if isinstance(value, str):
-            yield from (f"{key}: {problem}" for problem in [*_unwritable(value), *_unknown_expansions(value)])
+            yield from (f"{key}: {problem}" for problem in [*unwritable(value), *_unknown_expansions(value)])
+    if isinstance(entry.get("user"), str) and entry["user"] and _shapes.account(entry["user"]):
+        yield f"user is {str(entry['user'])!r}: {_shapes.account(entry['user'])}"
     if "command" in entry and not str(entry["command"] or "").strip():
         yield "command is empty: name the program to run"
 
@@ -222,10 +245,10 @@ def _unknown_expansions(text: str) -> Iterator[str]:
             yield f"%({name}){kind} is no expansion of supervisor; known are {known}, %(process_num)02d and %(ENV_X)s"
 
 
-def _unwritable(text: str) -> Iterator[str]:
+def unwritable(text: str) -> Iterator[str]:
     """supervisor's files know no escape for either."""
-    if LINE_BREAK.search(text):
-        yield "no value may hold a line break"
+    if CONTROL.search(text):
+        yield "no value may hold a line break or another control character"
     if COMMENT.search(text):
         yield "white space before ';' or '#' begins a comment in supervisor's configuration"
 
@@ -248,6 +271,14 @@ def _socket_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"socket is {socket!r}: it must be unix:///PATH or tcp://HOST:PORT, with a name or an IPv4 address"
     elif socket.startswith("tcp:") and (entry.get("socket_owner") or entry.get("socket_mode")):
         yield "socket_owner and socket_mode are for a socket unix:///PATH alone"
+    elif socket.startswith("unix:"):
+        path = socket[len("unix://") :]
+        problem = _shapes.written_by_root(path, good=RUN_DIRECTORY) or _shapes.socket_size(path)
+        if problem:
+            yield f"socket is {socket!r}: {problem}"
+    owner = str(entry.get("socket_owner") or "")
+    if owner and not OWNER.fullmatch(owner):
+        yield f"socket_owner is {owner!r}: it must be USER or USER:GROUP, of {_shapes.ACCOUNT_RULE}"
 
 
 def _is_signal(text: str) -> bool:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _spec, _supervisor_config
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _shapes, _spec, _supervisor_config
 
 SOCKET = "/run/supervisor/supervisor.sock"
 SHA_PREFIX = "{SHA}"
@@ -23,8 +23,6 @@ VARIABLES = {UNIX: (UNIX, f"{UNIX}s"), INET: (INET, f"{INET}s")}
 OPTIONS = {UNIX: ("file", "username", "password", "chmod", "chown"), INET: ("port", "username", "password")}
 # The longest path of a Unix socket, less '.' and a process number: supervisord binds FILE.PID and renames that.
 LONGEST_FILE = 107 - len(".4194304")
-# Where every user may put a socket of the same name while supervisord is down, and be told the password.
-OPEN_TO_ALL = ("/tmp", "/var/tmp", "/dev/shm")
 # Replaced by supervisord even where it is escaped.
 HERE = "%(here)s"
 
@@ -192,8 +190,13 @@ def _unix_problems(server: Server) -> Iterator[str]:
         yield from _path_problems(path)
     if mode is not None and not _supervisor_config.OCTAL.fullmatch(str(mode)):
         yield f"chmod is {mode!r}: it must be octal digits in quotes, such as '0770'"
-    if owner and not re.fullmatch(r"[\w.-]+\$?(:[\w.-]+\$?)?", owner):
-        yield f"chown is {owner!r}: it must be USER or USER:GROUP"
+    elif mode is not None and _shapes.mode(str(mode)) and not server.text("username"):
+        yield (
+            f"chmod is {mode!r}: every account of the host could start programs as root; leave out what others may, or"
+            " set username and password"
+        )
+    if owner and not _supervisor_config.OWNER.fullmatch(owner):
+        yield f"chown is {owner!r}: it must be USER or USER:GROUP, of {_shapes.ACCOUNT_RULE}"
 
 
 def _path_problems(path: str) -> Iterator[str]:
@@ -205,7 +208,8 @@ def _path_problems(path: str) -> Iterator[str]:
             f"file is {path!r}, {size} bytes long: {LONGEST_FILE} are the most, since the kernel allows a socket 107"
             " and supervisord needs 8 of them for a temporary name; choose a shorter path"
         )
-    elif path.startswith(tuple(f"{place}/" for place in OPEN_TO_ALL)):
+    # There it would also be told the password.
+    elif _shapes.below(path, _shapes.OPEN_TO_ALL):
         yield (
             f"file is {path!r}: every user may put a socket of that name there while supervisord is down; choose a"
             " directory of root's, such as /run/supervisor"

@@ -32,7 +32,7 @@ def test_a_good_app_has_no_problem() -> None:
         "drain_timeout": 60,
         "soak": {"seconds": 10, "max_failures": 2},
         "shared": {"directories": ["uploads"], "files": ["etc/local.ini"]},
-        "hooks": {"after_build": ["alembic", "check"], "after_flip": "/srv/tasks.yml"},
+        "hooks": {"after_build": ["alembic", "check"], "after_flip": __file__},
         "migrate": {"command": ["alembic", "upgrade", "head"], "irreversible": True},
     }
     assert app_problems([slotted]) == []

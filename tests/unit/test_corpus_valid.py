@@ -84,13 +84,19 @@ PROGRAMS = yaml.safe_load((CORPUS / "programs.yml").read_text(encoding="utf-8"))
 LISTS = ("supervisor_programs", "supervisor_fcgi_programs", "supervisor_event_listeners", "supervisor_groups")
 
 
+def programs(folder: str) -> dict[str, Any]:
+    sections = [filled(case["vars"], folder=folder) for case in PROGRAMS]
+    return {key: [entry for section in sections for entry in section.get(key, [])] for key in LISTS}
+
+
 @pytest.fixture(scope="module")
 def supervisord(tmp_path_factory, request) -> Iterator[tuple[Path, rpc.Supervisor]]:
     """One supervisord that runs all programs of the corpus, from the role's own templates."""
     folder = tmp_path_factory.mktemp("supervisord")
-    sections = [filled(case["vars"], folder=str(folder)) for case in PROGRAMS]
-    given = {key: [entry for section in sections for entry in section.get(key, [])] for key in LISTS}
-    assert _preflight.problems(given, given, ("supervisor",)) == []
+    given = programs(str(folder))
+    # As on a host: the check refuses the folders of a test, where any account may write.
+    on_host = programs("/var/log/supervisor")
+    assert _preflight.problems(on_host, on_host, ("supervisor",)) == []
     own = {"supervisor_logfile": f"{folder}/s.log", "supervisor_pidfile": f"{folder}/s.pid"}
     # Where an unprivileged program can read it, unlike pytest's folders.
     open_to_all = Path(tempfile.mkdtemp(prefix="fastapi-host-"))
@@ -101,9 +107,9 @@ def supervisord(tmp_path_factory, request) -> Iterator[tuple[Path, rpc.Superviso
     role = _roles.Role("supervisor", **given, **own, __supervisor_launcher=launcher)
     (folder / "logs").mkdir()
     main = role.render("supervisord.conf.j2").replace("/run/supervisor/supervisor.sock", f"{folder}/s.sock")
-    programs = role.render("programs.ini.j2").replace("/var/log/supervisor/", f"{folder}/logs/")
+    sections = role.render("programs.ini.j2").replace("/var/log/supervisor/", f"{folder}/logs/")
     (folder / "s.conf").write_text(main.replace("/etc/supervisord.d/*.ini", f"{folder}/programs.ini"), encoding="utf-8")
-    (folder / "programs.ini").write_text(programs, encoding="utf-8")
+    (folder / "programs.ini").write_text(sections, encoding="utf-8")
     process = subprocess.Popen(
         [find_supervisord(), "--nodaemon", "--configuration", folder / "s.conf"],
         stdout=subprocess.DEVNULL,

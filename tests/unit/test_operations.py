@@ -29,6 +29,18 @@ def test_a_restart_moves_slots_and_restarts_the_rest() -> None:
         assert _operations.unslotted_programs(name, APPS) == rest
 
 
+def test_a_report_steers_no_terminal() -> None:
+    process = {
+        "group": "a",
+        "name": "a",
+        "logfiles": {"stdout": "/var/log/a", "stderr": None},
+        "stdout_tail": ["\x1b[2Jb"],
+    }
+    info = {"running": True, "missing": [], "processes": [process]}
+    assert _operations.log_report(info) == ["--- a stdout: /var/log/a", "\\x1b[2Jb"]
+    assert _operations.log_report({"running": False, "reason": "\x1b[2J"}) == ["\\x1b[2J"]
+
+
 def test_secrets() -> None:
     assert _operations.app_secrets(APPS) == ["s3cr3t"]
 

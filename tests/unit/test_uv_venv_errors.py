@@ -51,7 +51,7 @@ def test_unknown_words_are_not_guessed_at():
 
 def test_scrub():
     text = "fetch https://bob:s3cret@x/simple, p@ss w/rd and p%40ss%20w%2Frd, git@host"
-    assert scrub(text, ["p@ss w/rd", ""]) == "fetch https://***@x/simple, *** and ***, git@host"
+    assert scrub(text, ["p@ss w/rd", ""]) == "fetch https://***@x/simple, ******** and ********, git@host"
 
 
 @pytest.mark.parametrize(
