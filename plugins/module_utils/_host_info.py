@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import grp
 import http.client
 import os
 import pwd
@@ -79,6 +80,10 @@ def accounts() -> list[str]:
         except KeyError:
             continue
     return found
+
+
+def groups() -> list[str]:
+    return sorted(entry.gr_name for entry in grp.getgrall())
 
 
 def cpus() -> int:

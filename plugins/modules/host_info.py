@@ -78,6 +78,12 @@ accounts:
   type: list
   elements: str
   sample: ["fastapi-build"]
+groups:
+  description: All groups.
+  returned: always
+  type: list
+  elements: str
+  sample: ["root", "nginx"]
 supervisor_existing:
   description:
     - Whether there is a C(/etc/supervisord.conf) that the role C(supervisor) has not written, or has programs added to
@@ -157,6 +163,7 @@ def main() -> None:
         units={name: unit._asdict() for name, unit in units.items()},
         uv=_host_info.uv_releases(module.params["base_dir"]),
         accounts=_host_info.accounts(),
+        groups=_host_info.groups(),
         supervisor_existing=_supervisor_existing.needs_look(),
         nginx_existing=_nginx_existing.existing(),
         nginx_servers=_nginx_existing.other_servers(),
