@@ -133,12 +133,13 @@ class Outcome:
 
 def settle(wanted: list[Wanted], check_mode: bool = False) -> Outcome:
     """Makes sure of all accounts, or of none when one of them is refused."""
-    if check_mode:
-        return _settle(wanted, check_mode)
+    outcome = _settle(wanted, check_mode=True)
+    if check_mode or not outcome.differences:
+        return outcome
     os.makedirs(DIRECTORY, 0o755, exist_ok=True)
-    _refuse_others_hands(DIRECTORY)
+    # Decided anew, on what another run has left.
     with _locked():
-        return _settle(wanted, check_mode)
+        return _settle(wanted, check_mode=False)
 
 
 def _settle(wanted: list[Wanted], check_mode: bool) -> Outcome:

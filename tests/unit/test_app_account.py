@@ -52,12 +52,13 @@ class Host(ScratchHost):
 
     def refused(self, *accounts: dict[str, Any], **options: Any) -> str:
         """What is said of accounts that are refused, in check mode as well; nothing on the host has changed."""
-        before = self.accounts()
+        before, is_fresh = self.accounts(), not (self.etc / "fastapi").exists()
         expected = self.settle(*accounts, check_mode=True, **options)["msg"]
         found = self.settle(*accounts, **options)["msg"]
         assert found
         assert found == expected
         assert self.accounts() == before
+        assert (not (self.etc / "fastapi").exists()) is is_fresh
         return found
 
     def accounts(self) -> dict[str, bytes]:
@@ -338,12 +339,12 @@ def test_a_name_is_a_name(host, name) -> None:
 def test_runs_at_the_same_time(host) -> None:
     """useradd itself gives up where another one holds the lock of passwd."""
     names = [f"app{number}" for number in range(6)]
-    processes = [host.start(*host.command()) for _name in names]
-    for name, process in zip(names, processes, strict=True):
+    processes = {name: host.start(*host.command()) for name in names}
+    for name, process in processes.items():
         process.stdin.write(host.request(app(name)))
         process.stdin.close()
         process.stdin = None
-    answers = [process.communicate(timeout=60) for process in processes]
+    answers = [process.communicate(timeout=60) for process in processes.values()]
     assert [json.loads(output)["msg"] for output, _errors in answers] == [""] * len(names), answers
     assert sorted(host.record) == names
     assert len({host.entry(name)[2] for name in names}) == len(names)
