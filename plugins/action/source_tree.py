@@ -117,11 +117,11 @@ class ActionModule(ActionBase):
             )
             if fetched.get("failed"):
                 # Not its other values, which repeat an address that may have a password in it.
-                said = str(fetched.get("msg")).replace(str(source["archive"]), "the address")
+                output = str(fetched.get("msg")).replace(str(source["archive"]), "the address")
                 return {
                     "failed": True,
                     "msg": f"source.archive is {_source.redacted(source['archive'])}: the host could not fetch it: "
-                    f"{said!r}; check the address, source.checksum, and what the host reaches",
+                    f"{output!r}; check the address, source.checksum, and what the host reaches",
                 }
             return self._on_host(revision=revision, archive=place)
         finally:

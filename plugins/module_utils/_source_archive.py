@@ -19,7 +19,7 @@ from typing import IO, Any, Optional
 # Far more than a source has, and far less than a disk.
 MAX_BYTES = 2 << 30
 MAX_MEMBERS = 200_000
-# What every tool that later walks the tree can bear, below the kernel's 4096 bytes for a path.
+# What every tool that later walks the tree can handle, below the kernel's 4096 bytes for a path.
 MAX_DEPTH = 100
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 3000

@@ -143,10 +143,10 @@ class Repository:
                 process.stdout.close()
             if process.wait() > 0:
                 complaints.seek(0)
-                said = complaints.read().decode("utf-8", "replace")
+                output = complaints.read().decode("utf-8", "replace")
                 raise SourceTreeError(
-                    f"git archive of {revision} failed; remove {self._clone} on the host, which is made anew. git said:"
-                    f" {_last(said)}"
+                    f"git archive of {revision} failed; remove {self._clone} on the host, which is made anew. git"
+                    f" reported: {_last(output)}"
                 )
             if problem:
                 raise problem
@@ -199,7 +199,7 @@ class Repository:
         kind = "sha256" if len(revision) == 64 else "sha1"
         made = self._run("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
         if made.returncode != 0:
-            raise SourceTreeError(f"git could not make {self._work}; git said: {_last(made.stdout)}")
+            raise SourceTreeError(f"git could not make {self._work}; git reported: {_last(made.stdout)}")
 
     def _command(self, *arguments: str, place: str = "") -> list[str]:
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
@@ -216,17 +216,17 @@ class Repository:
             start_new_session=True,
         ) as process:
             try:
-                said, _none = process.communicate(timeout=timeout)
+                output, _none = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 # With its helpers, which hold the pipe.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
-                said = f"git {arguments[0]} took longer than {timeout} s".encode()
-        return subprocess.CompletedProcess(command, process.returncode, said.decode("utf-8", "replace"))
+                output = f"git {arguments[0]} took longer than {timeout} s".encode()
+        return subprocess.CompletedProcess(command, process.returncode, output.decode("utf-8", "replace"))
 
-    def _failure(self, said: str) -> SourceTreeError:
-        cause, fix = _cause(said) or ("git failed", "see what git said")
-        return SourceTreeError(f"source.repo is {self._address}: {cause}; {fix}. git said: {_last(said)}")
+    def _failure(self, output: str) -> SourceTreeError:
+        cause, fix = _cause(output) or ("git failed", "see what git reported")
+        return SourceTreeError(f"source.repo is {self._address}: {cause}; {fix}. git reported: {_last(output)}")
 
     def _no_version(self, version: str) -> SourceTreeError:
         return SourceTreeError(
@@ -258,11 +258,11 @@ def _is_bare(place: str) -> bool:
     return os.path.isfile(os.path.join(place, "HEAD")) and os.path.isdir(os.path.join(place, "objects"))
 
 
-def _cause(said: str) -> Optional[tuple[str, str]]:
-    return next(((cause, fix) for pattern, cause, fix in CAUSES if re.search(pattern, said)), None)
+def _cause(output: str) -> Optional[tuple[str, str]]:
+    return next(((cause, fix) for pattern, cause, fix in CAUSES if re.search(pattern, output)), None)
 
 
-def _last(said: str) -> str:
-    """The end of what git said, without what its configuration may put into an address."""
-    lines = [line.strip() for line in re.sub(r"://[^/@\s]+@", "://***@", said).splitlines() if line.strip()]
+def _last(output: str) -> str:
+    """The end of what git reported, without what its configuration may put into an address."""
+    lines = [line.strip() for line in re.sub(r"://[^/@\s]+@", "://***@", output).splitlines() if line.strip()]
     return repr(" / ".join(lines[-4:])[-600:])

@@ -21,7 +21,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archi
     Tree,
 )
 
-# Enough of a revision to tell releases apart, short enough to type.
+# Enough of a revision to distinguish releases, short enough to type.
 NAME_LENGTH = 12
 SOURCE = "app"
 # What git, Python and their tools leave in a directory, and no release needs.
@@ -129,8 +129,8 @@ def remove(path: str) -> None:
             check=False,
         )
         if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace").strip()[:300]
-            raise SourceTreeError(f"{path} could not be removed: {said!r}") from None
+            output = done.stderr.decode("utf-8", "replace").strip()[:300]
+            raise SourceTreeError(f"{path} could not be removed: {output!r}") from None
 
 
 def prune(releases: str, live: str, keep: int, dry_run: bool = False) -> list[str]:

@@ -19,7 +19,7 @@ author:
   - asgiops maintainers (@asgiops)
 attributes:
   check_mode:
-    description: Tells what would change and changes nothing.
+    description: Reports what would change and changes nothing.
     support: full
   diff_mode:
     description: There is no diff of directories.

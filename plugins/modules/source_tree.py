@@ -11,7 +11,7 @@ module: source_tree
 short_description: Bring one revision of an app's source to a host, whole or not at all
 version_added: 0.1.0
 description:
-  - Brings the source of an app to a directory of its own, named by its revision, and tells where. The revision is the
+  - Brings the source of an app to a directory of its own, named by its revision, and returns where. The revision is the
     commit of a repository, the digest of an archive, or the digest of what a directory on the controller holds.
   - A source that is there already is not sent again.
   - Only root can read what is brought, and O(group). An archive is refused that has a link which leads out of it, by
@@ -25,7 +25,7 @@ author:
   - asgiops maintainers (@asgiops)
 attributes:
   check_mode:
-    description: Tells what would change and changes nothing.
+    description: Reports what would change and changes nothing.
     support: full
   diff_mode:
     description: There is no diff of sources.
