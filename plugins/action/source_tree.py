@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
         return self._execute_module(module, arguments, task_vars=self._variables)
 
     def _is_settled(self, answer: dict[str, Any]) -> bool:
-        return bool(answer.get("failed") or not answer.get("changed") or self._task.check_mode)
+        return bool(answer.get("failed") or not answer.get("missing") or self._task.check_mode)
 
     def _from_directory(self, source: dict[str, Any]) -> dict[str, Any]:
         root = os.path.expanduser(str(source["path"]))
@@ -69,7 +69,7 @@ class ActionModule(ActionBase):
                 directory.pack(archive)
                 answer = self._send(archive, revision)
         answer["left_out"] = left_out
-        if left_out and answer.get("changed"):
+        if left_out and answer.get("missing"):
             names = ", ".join([*map(repr, left_out[:10]), *(["..."] if len(left_out) > 10 else [])])
             answer.setdefault("warnings", []).append(
                 f"left out of source.path {root}, since such files usually hold secrets: {names}. Set their values in"

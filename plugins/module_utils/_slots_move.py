@@ -30,6 +30,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _publi
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _shared_paths as shared_paths
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_proof as proof
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_process as control
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
@@ -401,16 +402,29 @@ class Move:
             return
         deadline = time.monotonic() + PROXY_SECONDS
         while True:
-            answer = probe.ask_proxy(self.options.proxy_url, self.options.health_path, self.options.host, ASK_SECONDS)
-            if answer is None or (answer.status and answer.status not in UNREACHED):
+            problem = self._problem_of_proxy()
+            if not problem:
                 return
             if time.monotonic() > deadline:
-                raise SlotError(
-                    f"the proxy at {self.options.proxy_url} does not reach {self.places.live_link} as "
-                    f"{self.options.host}. Last answer: {answer}. Its error log says why; may its user connect to the "
-                    "socket?"
-                )
+                raise SlotError(problem)
             time.sleep(POLL_SECONDS)
+
+    def _problem_of_proxy(self) -> str:
+        """Why it is not sure that the public answer comes from the live slot; empty when it does, or nobody answers."""
+        options, link, number = self.options, self.places.live_link, proof.number()
+        answer = probe.ask_proxy(options.proxy_url, options.health_path, options.host, ASK_SECONDS, number)
+        if answer is None:
+            return ""
+        if not answer.status or answer.status in UNREACHED:
+            return (
+                f"the proxy at {options.proxy_url} does not reach {link} as {options.host}. Last answer: {answer}\n"
+                "Its error log says why; may its user connect to the socket?"
+            )
+        found = proof.problem(answer.proof, number, self.places.name, str(link))
+        return found and (
+            f"the answer for {options.host} at {options.proxy_url} is not proven to be that of {link}: {found}\n"
+            "Run the playbook site, which configures nginx; where another proxy stands there, empty release_proxy_url"
+        )
 
     def _soak(self, slot: str) -> None:
         """Watches the live slot for a while; the old one is still there to turn back to."""

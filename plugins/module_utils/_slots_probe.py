@@ -16,6 +16,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._launcher import FILE_NAME
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_proof import HEADER
 
 _UNIX_SOCKETS = "/proc/net/unix"
 # The flag of a socket that listens (SO_ACCEPTCON of the kernel, printed in hexadecimal).
@@ -30,6 +31,8 @@ class Answer:
 
     status: Optional[int]
     text: str
+    # What a proxy of ours adds when it is asked for it; see _slots_proof.
+    proof: str = ""
 
     def __str__(self) -> str:
         return f"status {self.status}: {self.text}" if self.status else self.text
@@ -49,16 +52,19 @@ def ask(path: str, target: str, host: str, timeout: float) -> Answer:
     return _get(connection, target, host, timeout)[0]
 
 
-def ask_proxy(url: str, target: str, host: str, timeout: float) -> Optional[Answer]:
-    """GET target of the host through the proxy at url, over TLS if that is where it leads; None if none is there."""
+def ask_proxy(url: str, target: str, host: str, timeout: float, number: str) -> Optional[Answer]:
+    """GET target of the host through the proxy at url, over TLS if that is where it leads; None if none is there.
+
+    The number asks it for a proof of whom it reached.
+    """
     address = urlsplit(url)
     place = address.hostname or ""
     try:
         connection = _to(place, address.port, address.scheme, host, timeout)
-        answer, location = _get(connection, target, host, timeout)
+        answer, location = _get(connection, target, host, timeout, number)
         if answer.status in _REDIRECTS and location.startswith("https://"):
             port = urlsplit(location).port
-            answer, _location = _get(_to(place, port, "https", host, timeout), target, host, timeout)
+            answer, _location = _get(_to(place, port, "https", host, timeout), target, host, timeout, number)
         return answer
     except ConnectionRefusedError:
         return None
@@ -80,12 +86,18 @@ def _to(place: str, port: Optional[int], scheme: str, host: str, timeout: float)
     return connection
 
 
-def _get(connection: http.client.HTTPConnection, target: str, host: str, timeout: float) -> tuple[Answer, str]:
+def _get(
+    connection: http.client.HTTPConnection, target: str, host: str, timeout: float, number: str = ""
+) -> tuple[Answer, str]:
+    asked = {HEADER: number} if number else {}
     try:
-        connection.request("GET", target, headers={"Host": host, "Connection": "close"})
+        connection.request("GET", target, headers={"Host": host, "Connection": "close", **asked})
         response = connection.getresponse()
         body = response.read(_LONGEST_BODY).decode("utf-8", "replace")
-        return Answer(response.status, " ".join(body.split()) or "(no text)"), response.headers.get("Location", "")
+        proof = response.headers.get(HEADER, "")
+        return Answer(response.status, " ".join(body.split()) or "(no text)", proof), response.headers.get(
+            "Location", ""
+        )
     except socket.timeout:
         return Answer(None, f"no answer within {timeout:.1f} s"), ""
     except (OSError, http.client.HTTPException) as error:

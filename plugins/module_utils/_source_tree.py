@@ -80,6 +80,22 @@ def bring(
             raise
 
 
+def regroup(releases: str, revision: str, gid: int, dry_run: bool = False) -> bool:
+    """Gives a source that is there to its group, which was another one, or not there yet, when it was brought."""
+    source = os.path.join(release_path(releases, revision), SOURCE)
+    if gid < 0 or os.stat(source).st_gid == gid:
+        return False
+    if dry_run:
+        return True
+    with locked(os.path.dirname(releases)):
+        for folder, folders, files in os.walk(source, topdown=False):
+            for name in (*folders, *files):
+                os.chown(os.path.join(folder, name), -1, gid, follow_symlinks=False)
+        # Last, so that a run that was cut off is not taken for one that came to its end.
+        os.chown(source, -1, gid, follow_symlinks=False)
+    return True
+
+
 @contextlib.contextmanager
 def locked(directory: str) -> Iterator[None]:
     """One run at a time works in an app's directory, which is made if need be."""

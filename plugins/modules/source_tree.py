@@ -113,6 +113,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+missing:
+  description: Whether the source was not there.
+  returned: always
+  type: bool
 revision:
   description: The whole revision.
   returned: always
@@ -148,6 +152,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree 
     bring,
     group_id,
     is_there,
+    regroup,
     release_path,
 )
 
@@ -206,7 +211,13 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
             max_bytes=source["max_bytes"],
             gid=group_id(params["group"]),
         )
-    return {"changed": missing, "revision": revision, "path": release_path(releases, revision)}
+    regrouped = not missing and regroup(releases, revision, group_id(params["group"]), module.check_mode)
+    return {
+        "changed": missing or regrouped,
+        "missing": missing,
+        "revision": revision,
+        "path": release_path(releases, revision),
+    }
 
 
 def main() -> None:

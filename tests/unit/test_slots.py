@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -196,16 +197,33 @@ def test_a_proxy_that_does_not_reach_the_app_turns_back(served: Host) -> None:
     with _proxy(502) as url, pytest.raises(SlotError, match="does not reach"):
         served.deploy("two", text="second", proxy_url=url)
     assert answer(served)["pid"] == pid
-    with _proxy(404) as url:
+    with _proxy(404, f"fastapi_probe-shop unix:{served.places.live_link}") as url:
         served.deploy("two", text="second", proxy_url=url)
     is_clean(served, "green")
 
 
-class _proxy:
-    """Something that answers every request with one status."""
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("", "another server than the app's answered"),
+        ("fastapi_probe-other unix:/x", r"the server of another app answered \(other\)"),
+        ("fastapi_probe-shop unix:/run/old.sock", "nginx asked unix:/run/old.sock"),
+    ],
+)
+def test_an_answer_of_somebody_elses_server_is_no_proof(served: Host, told: str, reason: str) -> None:
+    served.release("two")
+    with _proxy(200, told) as url, pytest.raises(SlotError, match=reason) as refused:
+        served.deploy("two", text="second", proxy_url=url)
+    assert "release_proxy_url" in str(refused.value)
+    assert answer(served)["text"] == "first"
+    is_clean(served, "blue")
 
-    def __init__(self, status: int) -> None:
-        self.reply = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+class _proxy:
+    """Something that answers every request with one status, and says whom it asked."""
+
+    def __init__(self, status: int, reached: str = "") -> None:
+        self.status, self.reached = status, reached
 
     def __enter__(self) -> str:
         self.server = socket.create_server(("127.0.0.1", 0))
@@ -219,8 +237,10 @@ class _proxy:
             except OSError:
                 return
             with client:
-                client.recv(4096)
-                client.sendall(self.reply)
+                number = re.search(r"X-Fastapi-Probe: (\w+)", client.recv(4096).decode())
+                proof = f"X-Fastapi-Probe: {number[1]} {self.reached}\r\n" if number and self.reached else ""
+                head = f"HTTP/1.1 {self.status} x\r\nContent-Length: 0\r\nConnection: close\r\n"
+                client.sendall(f"{head}{proof}\r\n".encode())
 
     def __exit__(self, *_error: object) -> None:
         self.server.close()

@@ -23,6 +23,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree 
     group_id,
     is_there,
     prune,
+    regroup,
     release_path,
     remove,
 )
@@ -61,6 +62,23 @@ def tree(tmp_path) -> Path:
     (root / "run").chmod(0o755)
     (root / "link").symlink_to("pkg/main.py")
     return root
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it gives files to another group")
+def test_a_source_that_is_there_gets_the_group_that_came_later(tree, tmp_path) -> None:
+    Directory(str(tree), EXCLUDE).pack(str(tmp_path / "a.tar.gz"))
+    releases = str(tmp_path / "orders" / "releases")
+    place = bring_archive(Path(releases), REVISION, tmp_path / "a.tar.gz")
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    (place / "pkg" / "way").symlink_to(outside)
+    assert not regroup(releases, REVISION, -1)
+    assert regroup(releases, REVISION, 65534, dry_run=True)
+    assert place.stat().st_gid == 0
+    assert regroup(releases, REVISION, 65534)
+    assert {path.lstat().st_gid for path in (place, *place.rglob("*"))} == {65534}
+    assert outside.stat().st_gid == 0
+    assert not regroup(releases, REVISION, 65534)
 
 
 def test_a_tree_arrives_as_it_was(tree, tmp_path) -> None:
