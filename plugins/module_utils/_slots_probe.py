@@ -94,10 +94,8 @@ def _get(
         connection.request("GET", target, headers={"Host": host, "Connection": "close", **asked})
         response = connection.getresponse()
         body = response.read(_LONGEST_BODY).decode("utf-8", "replace")
-        proof = response.headers.get(HEADER, "")
-        return Answer(response.status, " ".join(body.split()) or "(no text)", proof), response.headers.get(
-            "Location", ""
-        )
+        answer = Answer(response.status, " ".join(body.split()) or "(no text)", response.headers.get(HEADER, ""))
+        return answer, response.headers.get("Location", "")
     except socket.timeout:
         return Answer(None, f"no answer within {timeout:.1f} s"), ""
     except (OSError, http.client.HTTPException) as error:

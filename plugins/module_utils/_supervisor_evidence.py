@@ -131,7 +131,8 @@ def _evidence(
 ) -> Evidence:
     killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
     command = str(settings.get("command") or "")
-    user = _user(settings, command) if local else ""
+    launched = launcher.config_of(command) if local else None
+    uid = settings.get("uid")
     return Evidence(
         name=str(process.name),
         up=bool(health),
@@ -140,31 +141,22 @@ def _evidence(
         logs=[tails.stderr, tails.stdout],
         log_paths=[process.stdout_log, process.stderr_log],
         kernel=[
-            kill.line
-            for pid, kill in sorted(kills.items())
-            if (pid in {past.pid, *killed} or _is_of(kill, user)) and kill.time > process.start - CLOCK_MARGIN
+            kills[pid].line
+            for pid in sorted({past.pid, *killed} & kills.keys() | _kills_of(launched, kills))
+            if kills[pid].time > process.start - CLOCK_MARGIN
         ],
         strays=strays,
         command=command,
-        user=user,
+        # supervisord writes none as a word.
+        user=launched.user if launched else host.user_name(uid) if local and isinstance(uid, int) else "",
         health=health,
         holder=host.holder if local else no_holder,
     )
 
 
-def _user(settings: Mapping[str, Any], command: str) -> str:
-    """The account that the program runs as, whether supervisord or our launcher sees to it."""
-    launched = launcher.config_of(command)
-    if launched:
-        return launched.user
-    uid = settings.get("uid")
-    # supervisord writes none as a word.
-    return host.user_name(uid) if isinstance(uid, int) else ""
-
-
-def _is_of(kill: host.Kill, user: str) -> bool:
+def _kills_of(launched: launcher.Config | None, kills: Mapping[int, host.Kill]) -> set[int]:
     """The log of a program that our launcher started names its processes by other numbers than the kernel's log."""
-    return bool(user) and host.user_name(kill.uid) == user
+    return {pid for pid, kill in kills.items() if host.user_name(kill.uid) == launched.user} if launched else set()
 
 
 def _last_ending(process: Process) -> list[str]:

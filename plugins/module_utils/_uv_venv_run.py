@@ -22,6 +22,8 @@ PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROBE_SECONDS = 60
 _TAIL_LINES = 20
 _KILL_AFTER = 5
+# A colour of a terminal, or a move of its cursor.
+_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # Prints what markers need, and the TOML document of standard input if asked; the interpreter of the
 # environment has tomllib (3.11+), the platform Python of EL9 that runs this module has not.
@@ -217,11 +219,10 @@ def user_info(url: str) -> str:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Take logins in URLs, and the given secrets in any spelling, out of a text."""
-    return printable(redact(without_logins(text), secrets))
+    """Take logins in URLs, the given secrets in any spelling, and what steers a terminal out of a text."""
+    return printable(redact(without_logins(_SEQUENCE.sub("", text)), secrets))
 
 
 def tail(text: str) -> str:
-    """The end of a program's output, without what would steer a terminal."""
-    lines = [re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\t -~\xa0-\U0010ffff]", "", line) for line in text.split("\n")]
-    return "\n".join([line for line in lines if line.strip()][-_TAIL_LINES:])
+    """The end of a program's output."""
+    return "\n".join([line for line in text.split("\n") if line.strip()][-_TAIL_LINES:])

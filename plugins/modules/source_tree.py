@@ -212,12 +212,8 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
             gid=group_id(params["group"]),
         )
     regrouped = not missing and regroup(releases, revision, group_id(params["group"]), module.check_mode)
-    return {
-        "changed": missing or regrouped,
-        "missing": missing,
-        "revision": revision,
-        "path": release_path(releases, revision),
-    }
+    path = release_path(releases, revision)
+    return {"changed": missing or regrouped, "missing": missing, "revision": revision, "path": path}
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ def problems(app: Mapping[str, Any]) -> Iterator[str]:
     # Without a lock it is used as it is, and nothing is written there.
     yield from shaped("venv", app.get("venv"), _shapes.tree if app.get("lock", True) else _shapes.absolute)
     for key in ("user", "group"):
-        yield from shaped(key, app.get(key), _shapes.account)
+        # That root has this number is a matter of its own.
+        yield from shaped(key, "" if app.get(key) == "0" else app.get(key), _shapes.account)
     for key in ("extras", "groups"):
         for name in _texts(app.get(key)):
             if not NAME.fullmatch(name):

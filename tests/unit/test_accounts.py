@@ -34,5 +34,5 @@ def test_an_app_that_is_listed_twice_shares_with_nobody() -> None:
 def test_the_home_of_an_app_is_its_own_with_any_account() -> None:
     role = _roles.server({"name": "orders", "app": "a:b", "user": "webapps", "server_names": ["o.example.com"]})
     assert "HOME=/var/lib/fastapi/orders\n" in role.render("environment.j2").replace("'", "")
-    program = role.value("__gunicorn_uvicorn_program")
-    assert (program["user"], program["directory"]) == ("webapps", "/var/lib/fastapi/orders")
+    launch = role.value("__gunicorn_uvicorn_launch_config")
+    assert launch["user"] == "webapps" and "/var/lib/fastapi/orders" in launch["writable"]
