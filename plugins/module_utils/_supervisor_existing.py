@@ -108,8 +108,7 @@ def make_plan(
     except configparser.Error:
         # Its text is not shown: it may hold passwords.
         raise rpc.SupervisorError(
-            f"{config} can't be parsed, so supervisord would not start with it.\n"
-            "Correct it, or move it away, then run again"
+            f"{config} can't be parsed, and supervisord could not start with it.\nCorrect it or move it away"
         ) from None
     first = not os.path.exists(os.path.join(os.path.dirname(kept), os.path.basename(WRITTEN_LAST)))
     found = blocks(text)

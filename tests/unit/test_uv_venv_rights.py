@@ -326,7 +326,7 @@ def test_a_project_that_does_not_build(host):
     project(host)
     (host.app / "backend.py").write_text("raise RuntimeError('broken \\x1b[2J back \\x07end')\n")
     with pytest.raises(
-        VenvError, match=r"orders-app could not be built from source(.|\n)*broken  back \\x07end"
+        VenvError, match=r"could not be built from source(.|\n)*broken  back \\x07end"
     ) as caught:
         host.build(install_project=True)
     assert all(character.isprintable() or character == "\n" for character in str(caught.value))
