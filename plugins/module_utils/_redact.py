@@ -153,6 +153,7 @@ class Output:
     def __init__(self, module: Any, secrets: Iterable[str] = ()) -> None:
         self._module = module
         self._secrets = tuple(str(secret) for secret in secrets if secret)
+        # A command or a reason among the arguments may repeat a secret, and -vvv shows them.
         self._arguments = self._all_texts(without_secrets(module.params, module.argument_spec))
         # From here on it would put stars into names that the next task needs.
         module.no_log_values.clear()

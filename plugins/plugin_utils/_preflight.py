@@ -18,6 +18,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _nginx,
     _server_options,
     _serving,
+    _shapes,
     _spec,
     _supervisor_config,
     _supervisor_servers,
@@ -334,6 +335,8 @@ def _proxy_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
             yield from (f"nginx_apps: app {app.get('name')}: {problem}" for problem in _nginx.problems(app))
         yield from (f"nginx_apps: {problem}" for problem in _nginx.names_used_twice(_apps.settled(own, {})))
     base_dir = str(variables.get("fastapi_base_dir") or _host_shapes.BASE_DIR).rstrip("/")
+    # One that is refused is no measure of what lies below it.
+    base_dir = _host_shapes.BASE_DIR if _shapes.tree(base_dir) else base_dir
     served = [_nginx.with_defaults(app, variables.get("nginx_defaults")) for app in _apps.settled(apps, {})]
     yield from _app_shapes.apart(served, base_dir)
 

@@ -222,8 +222,13 @@ def test_a_module_returns_its_paths_whole_and_no_secret(tmp_path: Path) -> None:
 def test_what_a_check_prints_is_for_people(tmp_path: Path) -> None:
     secret = "sk-live-0123456789"
     program = tmp_path / "check.py"
+    argument = f"--key={secret}"
     program.write_text(f"print('a \\x1b[2J {secret[:12]}... {secret}'); raise SystemExit(1)")
     files = [{"path": str(tmp_path / "f"), "content": "x"}]
-    failed = run_file_set(files=files, redact=["a", secret], checks=[{"argv": [sys.executable, str(program)]}])
+    failed = run_file_set(
+        files=files, redact=["a", secret], checks=[{"argv": [sys.executable, str(program), argument]}]
+    )
     assert f"a \\x1b[2J {REDACTED}... {REDACTED}" in failed["msg"]
+    # Neither in what -vvv shows of its arguments.
+    assert failed["invocation"]["module_args"]["checks"][0]["argv"][2] == f"--key={REDACTED}"
     assert secret[:12] not in json.dumps(failed)
