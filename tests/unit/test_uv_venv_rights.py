@@ -325,9 +325,7 @@ def test_a_back_end_that_asks_for_more(host):
 def test_a_project_that_does_not_build(host):
     project(host)
     (host.app / "backend.py").write_text("raise RuntimeError('broken \\x1b[2J back \\x07end')\n")
-    with pytest.raises(
-        VenvError, match=r"could not be built from source(.|\n)*broken  back \\x07end"
-    ) as caught:
+    with pytest.raises(VenvError, match=r"could not be built from source(.|\n)*broken  back \\x07end") as caught:
         host.build(install_project=True)
     assert all(character.isprintable() or character == "\n" for character in str(caught.value))
 
