@@ -131,12 +131,13 @@ def main(arguments: Sequence[str]) -> NoReturn:
         status = launch(config, [*config.command, *arguments[1:]])
     except (LaunchError, OSError) as error:
         say(str(error))
-        sys.exit(1)
+        raise SystemExit(1) from None
     _end_as(status)
 
 
 def say(text: str) -> None:
-    print(f"launcher: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"launcher: {text}\n")
+    sys.stderr.flush()
 
 
 def launch(config: Config, command: Sequence[str]) -> int:
@@ -185,7 +186,7 @@ def _end_as(status: int) -> NoReturn:
         if number != signal.SIGKILL:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-    sys.exit(os.WEXITSTATUS(status))
+    raise SystemExit(os.WEXITSTATUS(status))
 
 
 def _pass_on_until_end(child: int) -> None:

@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Optional
 
@@ -41,7 +41,7 @@ def overlaps(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 def make_directory(shared: Path, name: str, uid: int, gid: int, mode: int = 0o750) -> bool:
     """Makes one shared directory, the account's own, if it is not there; returns whether it made it."""
     *parents, last = name.split("/")
-    with _opened(shared) as root, _descend(root, parents, shared, made_mode=_PASSAGE) as parent:
+    with _below(shared, parents, _PASSAGE) as parent:
         try:
             # Closed until it is its owner's.
             os.mkdir(last, 0o700, dir_fd=parent)
@@ -51,7 +51,7 @@ def make_directory(shared: Path, name: str, uid: int, gid: int, mode: int = 0o75
                     f"shared.directories: {shared / name} is there and is no directory\nMove it away, then run again"
                 ) from None
             return False
-        with _child(parent, last, shared / name) as handle:
+        with _closing(_open_child(parent, last, shared / name)) as handle:
             os.fchown(handle, uid, gid)
             os.fchmod(handle, mode)
     return True
@@ -61,7 +61,7 @@ def link(source: Path, name: str, shared: Path) -> None:
     """Puts a link to the shared name into a release's source, in the place of what the source brings there."""
     *parents, last = name.split("/")
     target = str(shared / name)
-    with _opened(source) as root, _descend(root, parents, source) as parent:
+    with _below(source, parents) as parent:
         found = _kind(parent, last)
         if found == stat.S_IFLNK and os.readlink(last, dir_fd=parent) == target:
             return
@@ -86,40 +86,51 @@ def _remove(parent: int, name: str, source: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    handle = os.open(path, _FOLDER)
+def _closing(handle: int) -> Iterator[int]:
     try:
         yield handle
     finally:
         os.close(handle)
 
 
-@contextmanager
-def _descend(root: int, parts: Sequence[str], path: Path, made_mode: Optional[int] = None) -> Iterator[int]:
-    """The directory below root that the parts lead to. Missing ones are made, like root when no mode is given."""
-    if not parts:
-        yield root
-        return
-    first, *rest = parts
+def _opened(path: Path) -> AbstractContextManager[int]:
+    return _closing(os.open(path, _FOLDER))
+
+
+def _below(top: Path, parts: Sequence[str], made_mode: Optional[int] = None) -> AbstractContextManager[int]:
+    """The directory below top that the parts lead to. Missing ones are made, like top when no mode is given."""
+    handle, path = os.open(top, _FOLDER), top
+    for part in parts:
+        above, path = handle, path / part
+        try:
+            handle = _enter(above, part, path, made_mode)
+        finally:
+            os.close(above)
+    return _closing(handle)
+
+
+def _enter(above: int, name: str, path: Path, made_mode: Optional[int]) -> int:
     try:
-        os.mkdir(first, 0o700, dir_fd=root)
+        os.mkdir(name, 0o700, dir_fd=above)
         made = True
     except FileExistsError:
         made = False
-    with _child(root, first, path / first) as handle:
-        if made:
-            above = os.fstat(root)
-            os.fchown(handle, 0, above.st_gid)
-            os.fchmod(handle, stat.S_IMODE(above.st_mode) if made_mode is None else made_mode)
-        _refuse_writable(handle, path / first)
-        with _descend(handle, rest, path / first, made_mode) as last:
-            yield last
-
-
-@contextmanager
-def _child(parent: int, name: str, path: Path) -> Iterator[int]:
+    handle = _open_child(above, name, path)
     try:
-        handle = os.open(name, _FOLDER, dir_fd=parent)
+        if made:
+            like = os.fstat(above)
+            os.fchown(handle, 0, like.st_gid)
+            os.fchmod(handle, stat.S_IMODE(like.st_mode) if made_mode is None else made_mode)
+        _refuse_writable(handle, path)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _open_child(parent: int, name: str, path: Path) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=parent)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
@@ -127,10 +138,6 @@ def _child(parent: int, name: str, path: Path) -> Iterator[int]:
             f"shared: {path} is a link or a file, and a shared name lies below it: root follows no link there\n"
             "Remove it if it is left from another setting of shared, or choose another name, then run again"
         ) from None
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _refuse_writable(handle: int, path: Path) -> None:

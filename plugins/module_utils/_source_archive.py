@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import shutil
@@ -256,9 +257,9 @@ def _unpack_tar(stream: IO[bytes], tree: Tree) -> None:
                 tree.link(parts, member.linkname)
             elif parts:
                 content = tar.extractfile(member)
-                assert content is not None
-                with content:
-                    tree.write(parts, content, bool(member.mode & 0o100))
+                # None stands for what is no file, and was refused above.
+                with content or io.BytesIO() as stream:
+                    tree.write(parts, stream, bool(member.mode & 0o100))
     # Python takes a damaged header in the middle for the end.
     if not forward.last or any(forward.last):
         raise tarfile.ReadError("it is damaged, or a part of it is missing")

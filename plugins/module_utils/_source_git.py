@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -132,15 +133,15 @@ class Repository:
                 stderr=complaints,
             ) as process,
         ):
-            assert process.stdout is not None
             problem = None
+            stream = process.stdout or io.BytesIO()
             try:
-                unpack_tar(process.stdout, tree)
+                unpack_tar(stream, tree)
             except SourceTreeError as error:
                 problem = error
             finally:
                 # It ends then, by SIGPIPE if it has more to say.
-                process.stdout.close()
+                stream.close()
             if process.wait() > 0:
                 complaints.seek(0)
                 output = complaints.read().decode("utf-8", "replace")

@@ -85,13 +85,19 @@ def blocks(text: str) -> list[Block]:
     return [Block(name, "".join(lines)) for name, lines in found]
 
 
+def unit_of_process(pid: int) -> str:
+    """The unit of systemd's that a process belongs to; empty where the kernel does not say (cgroups(7))."""
+    found = _UNIT_OF.findall(_read(f"/proc/{pid}/cgroup") or "")
+    return found[-1] if found else ""
+
+
 def make_plan(
     wanted: str,
     names: Iterable[str],
     restart: bool,
     connection: rpc.Connection,
     kept: str = KEPT,
-    unit_of: Callable[[int], str] = lambda pid: unit_of_process(pid),
+    unit_of: Callable[[int], str] = unit_of_process,
 ) -> Plan:
     """Changes nothing. Raises where something would be lost, or restarted without permission.
 
@@ -252,12 +258,6 @@ def _running(connection: rpc.Connection, names: set[str], restart: bool, unit_of
         for name, process in sorted(processes.items())
         if process.is_up and not {name.group, name.process} & names
     ]
-
-
-def unit_of_process(pid: int) -> str:
-    """The unit of systemd's that a process belongs to; empty where the kernel does not say (cgroups(7))."""
-    found = _UNIT_OF.findall(_read(f"/proc/{pid}/cgroup") or "")
-    return found[-1] if found else ""
 
 
 def _sections(text: str) -> dict[str, dict[str, str]]:

@@ -125,7 +125,7 @@ def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tup
         f"variable {name} has no effect, no role of this collection has it; did you mean {near}?"
         for name, near in _near(names, known_variables(roles), roles, SIMILAR)
         # One of a family of two words or more; what only begins with a role's name may be anybody's.
-        if name.rpartition("_")[0] == near.rpartition("_")[0] not in (*roles, "fastapi")
+        if name.rpartition("_")[0] == near.rpartition("_")[0] and name.rpartition("_")[0] not in (*roles, "fastapi")
     ]
     found += [
         f"{label} has {len(value)} characters, too few to be redacted where a program prints it; {SHORTEST} are enough"

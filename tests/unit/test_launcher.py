@@ -19,6 +19,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launc
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it starts programs as other accounts")
 
 LAUNCHER = _launcher.__file__
+# No other run of these tests shall take what is there for its own.
+NAME = f"unit-test-{os.getpid()}"
 GROUP = "nogroup" if Path("/etc/debian_version").exists() else "nobody"
 # What a compromised app starts to outlive its slot: a session of its own, and no parent.
 DAEMON = """
@@ -45,7 +47,7 @@ class Launcher:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, command: list[str], **settings: object) -> subprocess.Popen[str]:
-        config = {"name": "unit-test", "command": command, "user": "nobody", "group": GROUP, **settings}
+        config = {"name": NAME, "command": command, "user": "nobody", "group": GROUP, **settings}
         self.config.write_text(json.dumps(config))
         process = subprocess.Popen(
             [sys.executable, "-IS", LAUNCHER, str(self.config)],
@@ -189,15 +191,15 @@ def test_only_what_is_named_can_be_written(launcher: Launcher, open_folder: Path
     expected = ["written", "Read-only file system", "written", "written", "written", "written"]
     assert done.stdout.splitlines() == expected, done.stderr
     assert not Path("/tmp/a").exists()
-    assert not list(Path(_launcher.PRIVATE).glob("unit-test.*"))
+    assert not list(Path(_launcher.PRIVATE).glob(f"{NAME}.*"))
 
 
 def test_what_a_killed_launcher_left_is_removed_by_the_next(launcher: Launcher) -> None:
     process = launcher.start(["sleep", "60"])
-    wait_for(lambda: list(Path(_launcher.PRIVATE).glob("unit-test.*/var-tmp")), "the directory is there")
-    running = list(Path(_launcher.PRIVATE).glob("unit-test.*"))
+    wait_for(lambda: list(Path(_launcher.PRIVATE).glob(f"{NAME}.*/var-tmp")), "the directory is there")
+    running = list(Path(_launcher.PRIVATE).glob(f"{NAME}.*"))
     launcher.run(["true"])
-    assert list(Path(_launcher.PRIVATE).glob("unit-test.*")) == running
+    assert list(Path(_launcher.PRIVATE).glob(f"{NAME}.*")) == running
     process.kill()
     process.wait()
     wait_for(lambda: launcher.run(["true"]) and not running[0].exists(), "it is removed")

@@ -63,8 +63,9 @@ def test_user_info(address):
     assert user_info("https://x/simple") == user_info("") == ""
 
 
-def test_tail_steers_no_terminal():
-    assert tail("a\x1b[2Jb\x07\x9b1mc\r\n\n\td\x1b]0;x\n") == "ab1mc\n\td]0;x"
+def test_what_uv_prints_steers_no_terminal():
+    shown = tail(scrub("a\x1b[2Jb\x07\x9b1mc\r\n\n\td\x1b]0;x\n", ()))
+    assert shown == "ab\\x07\\x9b1mc\\r\n\td\\x1b]0;x"
 
 
 def test_netrc_quotes():
