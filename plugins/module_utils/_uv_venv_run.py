@@ -225,4 +225,4 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 def tail(text: str) -> str:
     """The end of a program's output."""
-    return "\n".join([line for line in text.split("\n") if line.strip()][-_TAIL_LINES:])
+    return printable("\n".join([line for line in text.split("\n") if line.strip()][-_TAIL_LINES:]))
