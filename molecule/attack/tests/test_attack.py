@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 from _slotted import (  # noqa: F401
@@ -62,6 +63,13 @@ def inside_fixture(hosts, run, source):
         )
 
     return call
+
+
+# All that a deploy could change of a host, with its time.
+STATE = (
+    "find /etc /opt/fastapi /run/fastapi /var/lib/fastapi -xdev -not -name 'deploy*' -not -path '*/.private*'"
+    " -printf '%p %T@ %m %u %g\\n' | sort | sha256sum"
+)
 
 
 def lines(output: str) -> dict[str, str]:
@@ -175,7 +183,7 @@ def test_a_link_in_a_shared_directory_leads_root_nowhere(hosts, inside, run) -> 
         host.check_output("install -D -m 0644 /dev/null /opt/other/victim/precious")
         inside(host, "import os; os.symlink('/opt/other', '/opt/fastapi/apps/orders/shared/data/way')")
         before.append(host.check_output(kept))
-    said = run(DEPLOY, fails=True, app_shared={"directories": ["data/way/victim"]})
+    said = run(DEPLOY, fails=True, slip={"shared": {"directories": ["data/way/victim"]}})
     assert "shared/data can be written by others than root" in said
     assert "Share that directory itself" in said
     assert [host.check_output(kept) for host in hosts] == before
@@ -185,7 +193,7 @@ def test_nested_shared_names_are_refused(hosts, inside, run) -> None:
     for host in hosts:
         inside(host, "import os; os.makedirs('/opt/fastapi/apps/orders/shared/data/uploads', exist_ok=True)")
         inside(host, "open('/opt/fastapi/apps/orders/shared/data/uploads/kept', 'w').write('x')")
-    said = run(DEPLOY, fails=True, app_shared={"directories": ["data", "data/uploads"]})
+    said = run(DEPLOY, fails=True, slip={"shared": {"directories": ["data", "data/uploads"]}})
     assert "data/uploads" in said and "shared" in said
     for host in hosts:
         assert host.file("/opt/fastapi/apps/orders/shared/data/uploads/kept").content_string == "x"
@@ -239,6 +247,75 @@ def test_a_killed_supervisord_leaves_nothing(hosts, run, source, inside, wait_fo
         host.check_output("rm /var/lib/fastapi/orders/alive")
         host.run("sleep 1")
         assert not host.file("/var/lib/fastapi/orders/alive").exists
+
+
+# What the operator writes, and what the one message says: the cause, and the fix.
+SLIPS = {
+    "account_of_the_neighbour": ({"user": "payments"}, "user payments", "shared_user: true"),
+    "account_of_a_service": ({"user": "postgres"}, "user is 'postgres'", "existing_user"),
+    "account_root": ({"user": "root"}, "user is 'root'", "no app runs as root"),
+    "account_with_blanks": ({"user": "a b;c"}, "user is 'a b;c'", "lower-case letters"),
+    "lock": ({"lock": "/etc/shadow"}, "lock is '/etc/shadow'", "relative"),
+    "app_dir": ({"app_dir": "../../../payments/current/app"}, "app_dir is", "without .."),
+    "git_option": (
+        {"source": {"repo": "--upload-pack=touch /root/taken;", "version": "main"}},
+        "source.repo is '--upload-pack",
+        "https://HOST/PATH",
+    ),
+    "git_transport": (
+        {"source": {"repo": "ext::sh -c touch% /root/taken"}},
+        "source.repo is 'ext::",
+        "https://HOST/PATH",
+    ),
+    "static": ({"nginx": {"static": {"/s": "/opt/fastapi/apps/payments/current/app"}}}, "nginx.static", "another app"),
+    "log": (
+        {"supervisor": {"stdout_logfile": "/etc/cron.d/x"}},
+        "stdout_logfile is '/etc/cron.d/x'",
+        "/var/log/fastapi",
+    ),
+    "writable": ({"sandbox": {"writable": ["/etc"]}}, "sandbox.writable has '/etc'", "/srv/uploads"),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_is_refused_before_anything_changes(hosts, play, name: str) -> None:
+    slip, cause, fix = SLIPS[name]
+    before = [host.check_output(STATE) for host in hosts]
+    done = play(DEPLOY, "--extra-vars", json.dumps({"slip": slip}))
+    said = " ".join(done.output.split())
+    assert done.status != 0 and cause in said and fix in said, done.output
+    assert done.changed() == 0
+    assert [host.check_output(STATE) for host in hosts] == before
+    assert not any(host.file("/root/taken").exists for host in hosts)
+
+
+def test_an_account_that_was_there_before_is_not_changed(hosts, run) -> None:
+    """A service's is refused by the host alone, which knows it."""
+    for host in hosts:
+        host.check_output("useradd --system --home-dir /var/lib/old --shell /sbin/nologin oldservice")
+    before = [host.check_output("getent passwd oldservice") for host in hosts]
+    said = run(DEPLOY, fails=True, slip={"user": "oldservice"})
+    assert "oldservice" in said and "existing_user: true" in said
+    assert [host.check_output("getent passwd oldservice") for host in hosts] == before
+
+
+def test_what_the_app_prints_steers_no_terminal(run, source) -> None:
+    title = ('log = logging.getLogger("orders")', 'raise RuntimeError("\\x1b]0;taken\\x07 \\x1b[2J")')
+    said = run(DEPLOY, fails=True, **source("6.6.7", title))
+    assert "RuntimeError: \\x1b]0;taken\\x07" in said.replace("\\\\", "\\")
+    assert "\x1b" not in said and "\x07" not in said
+
+
+def test_a_secret_of_one_letter_and_a_forgotten_file(hosts, run, source, tmp_path_factory) -> None:
+    """The letter is in each release's name; the file holds what nobody wants on a host."""
+    version = source("6.7.0")
+    (Path(version["app_source"]) / ".env").write_text("TOKEN=s3cr3t-never-shown\n", encoding="utf-8")
+    said = run(DEPLOY, slip={"secrets": {"ORDERS_API_KEY": "a"}}, **version)
+    assert "secrets.ORDERS_API_KEY has 1 characters, too few to be redacted" in said
+    assert ".env" in said
+    for host in hosts:
+        assert ask(host)["version"] == "6.7.0"
+        assert host.run("find /opt/fastapi/apps/orders -name .env").stdout == ""
 
 
 def test_the_neighbour_noticed_nothing(hosts) -> None:

@@ -22,9 +22,9 @@ def test_it_answers(host, app) -> None:
 
 @pytest.mark.parametrize("app", list(PORTS))
 def test_what_runs_is_the_current_release(host, app) -> None:
-    pid = host.check_output(f"supervisorctl pid {app}")
     release = host.check_output(f"readlink -f {APPS}/{app}/current")
-    assert f"{release}/." in host.check_output(f"cat /proc/{pid}/cmdline | tr '\\0' ' '")
+    commands = host.check_output(f"ps -o args= -u {app}").splitlines()
+    assert all(command.startswith(f"{release}/.") for command in commands), commands
 
 
 @pytest.mark.parametrize("app", list(PORTS))
