@@ -405,7 +405,7 @@ def _report_limits(limits: Mapping[str, str], reason: str) -> None:
 
 
 def delegated_cgroup() -> Optional[Path]:
-    """The nearest cgroup at or above this process that systemd gave away (CGROUP_DELEGATION.md of systemd)."""
+    """The nearest cgroup of a service, at or above this process, that systemd gave away to it (Delegate=yes)."""
     for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         if line.startswith("0::/"):
             path = Path(CGROUPS + line[len("0::") :].rstrip("/"))
@@ -414,6 +414,9 @@ def delegated_cgroup() -> Optional[Path]:
 
 
 def _is_delegated(path: Path) -> bool:
+    # A container's own root is given away, too, to the container's systemd, and a user's to that user's.
+    if not path.name.endswith(".service") or path.name.startswith("user@"):
+        return False
     for name in ("trusted.delegate", "user.delegate"):
         try:
             if os.getxattr(path, name) == b"1":
