@@ -240,6 +240,8 @@ def _init(
             else:
                 _prctl(PR_SET_CHILD_SUBREAPER, 1)
             status = _run(config, command, account)
+            if not apart:
+                _end_children()
             os.write(tells, str(status).encode("ascii"))
     except (LaunchError, OSError) as error:
         say(str(error))
@@ -271,18 +273,18 @@ def _run(config: Config, command: Sequence[str], account: Account) -> int:
         # What lost its parent is init's to wait for.
         while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
             if ended[0] == program:
-                _end_children()
                 return ended[1]
 
 
 def _end_children() -> None:
-    """Kills what the program left. In a PID namespace the kernel would, too."""
+    """Kills what the program left, again and again, since the kernel's list may lack what is just being adopted."""
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     try:
         while True:
             for child in children.read_text(encoding="ascii").split():
                 os.kill(int(child), signal.SIGKILL)
-            os.waitpid(-1, 0)
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
     except (ChildProcessError, FileNotFoundError):
         pass
 

@@ -255,8 +255,8 @@ SLIPS = {
     "account_of_a_service": ({"user": "postgres"}, "user is 'postgres'", "existing_user"),
     "account_root": ({"user": "root"}, "user is 'root'", "no app runs as root"),
     "account_with_blanks": ({"user": "a b;c"}, "user is 'a b;c'", "lower-case letters"),
-    "lock": ({"lock": "/etc/shadow"}, "lock is '/etc/shadow'", "relative"),
-    "app_dir": ({"app_dir": "../../../payments/current/app"}, "app_dir is", "without .."),
+    "lock": ({"lock": "/etc/shadow"}, "lock is", "not from /"),
+    "app_dir": ({"app_dir": "../../../payments/current/app"}, "app_dir is", "not from /"),
     "git_option": (
         {"source": {"repo": "--upload-pack=touch /root/taken;", "version": "main"}},
         "source.repo is '--upload-pack",
