@@ -90,7 +90,7 @@ def _look(
     shown = status.those_named(known, wanted) if wanted else list(known.values())
     past = evidence.read_histories(supervisor, known)
     health = _health_of(shown, checks)
-    unwell = [process for process in shown if not _is_well(process, health.get(process.name))]
+    unwell = [process for process in shown if not _is_well(process, health.get(process.name), past.get(process.name))]
     tails = status.log_tails(supervisor, unwell, max(log_lines, evidence.LINES_TO_READ) if log_lines else 0)
     ailing = {name: result.text for name, result in health.items() if not result.well}
     known_of = evidence.gather(supervisor, unwell, tails, past, health=ailing, refusals={})
@@ -116,10 +116,14 @@ def _look(
     }
 
 
-def _is_well(process: Process, health: Health | None) -> bool:
-    """A program that was stopped, or ended as it should, is well, unless its health says otherwise."""
+def _is_well(process: Process, health: Health | None, past: evidence.History | None) -> bool:
+    """A program that was stopped, or ended as it should, is well, unless its health says otherwise.
+
+    One that starts again because it ended is not, however often it runs for long enough to count as started.
+    """
     failed = process.state in UNWELL_STATES or (process.state == "EXITED" and bool(process.spawn_error))
-    return not failed and (health is None or health.well)
+    returns = process.state == "STARTING" and past is not None and past.restarts > 0
+    return not (failed or returns) and (health is None or health.well)
 
 
 def _facts(

@@ -101,6 +101,22 @@ def test_restarts(daemon: Daemon) -> None:
     wait_for(lambda: by_name(look(daemon, "web"))["web"]["restarts"] == 1, "the restart")
 
 
+def test_what_starts_again_and_again_is_not_well_while_it_starts(daemon: Daemon) -> None:
+    """It runs for longer than startsecs each time, so that supervisord never gives it up."""
+    daemon.program("loops", "echo no database >&2; sleep 1.3; exit 3", startsecs=1, autorestart="true")
+    daemon.start()
+
+    def starting() -> dict[str, Any] | None:
+        found = by_name(look(daemon))["loops"]
+        return found if found["state"] == "STARTING" and found["restarts"] else None
+
+    found: list[dict[str, Any]] = []
+    wait_for(lambda: found.append(seen) or True if (seen := starting()) else False, "it starts again", 20)
+    assert found[0]["well"] is False
+    assert "no database" in found[0]["log_tail"]["stderr"]
+    assert found[0]["causes"]
+
+
 def test_restarts_that_nobody_knows(own_daemon: Daemon) -> None:
     own_daemon.program("one", process_name="same")
     own_daemon.program("two", process_name="same")
