@@ -152,30 +152,30 @@ def launch(config: Config, command: Sequence[str]) -> int:
         cgroup = own_cgroup(config)
         if cgroup:
             kill_all(cgroup)
-        told, tells = os.pipe()
+        status_reader, status_writer = os.pipe()
         go, ready = os.pipe()
         init = os.fork()
         if init == 0:
-            os.close(told)
+            os.close(status_reader)
             os.close(ready)
-            _init(config, command, account, private, apart, go, tells)
+            _init(config, command, account, private, apart, go, status_writer)
         os.close(go)
-        os.close(tells)
+        os.close(status_writer)
         if cgroup:
             (cgroup / "cgroup.procs").write_text(str(init), encoding="ascii")
         os.write(ready, b"1")
         _pass_on_until_end(init)
         os.close(ready)
-        status = _status_of(told, os.waitpid(init, 0)[1])
+        status = _status_of(status_reader, os.waitpid(init, 0)[1])
         if cgroup:
             kill_all(cgroup)
     return status
 
 
-def _status_of(told: int, init: int) -> int:
-    """What init says of the program, or else how init itself ended."""
-    text = os.read(told, 32)
-    os.close(told)
+def _status_of(reader: int, init: int) -> int:
+    """The program's status as init reports it, or else that of init itself."""
+    text = os.read(reader, 32)
+    os.close(reader)
     return int(text) if text else init
 
 
@@ -228,7 +228,7 @@ class Account:
 
 
 def _init(
-    config: Config, command: Sequence[str], account: Account, private: str, apart: bool, go: int, tells: int
+    config: Config, command: Sequence[str], account: Account, private: str, apart: bool, go: int, writer: int
 ) -> NoReturn:
     status = 1
     try:
@@ -242,7 +242,7 @@ def _init(
             status = _run(config, command, account)
             if not apart:
                 _end_children()
-            os.write(tells, str(status).encode("ascii"))
+            os.write(writer, str(status).encode("ascii"))
     except (LaunchError, OSError) as error:
         say(str(error))
     os._exit(0 if status == 0 else 1)
