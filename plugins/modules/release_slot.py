@@ -186,7 +186,9 @@ options:
         default: localhost
       proxy_url:
         description:
-          - The address of the proxy in front. A new live slot is asked through it as well, if something listens there.
+          - The address of the proxy in front. A new live slot is asked through it as well, if something listens there,
+            and the answer must prove that it comes from this slot, as the role P(asgiops.fastapi_host.nginx#role) has
+            nginx do it. Nothing is asked when empty.
         type: str
         default: ""
   soak:
