@@ -18,6 +18,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Optional
@@ -437,7 +438,9 @@ def check_candidates(
             said += run_check(check, folder)
     except BaseException:
         for path in reversed(made):
-            os.rmdir(path)
+            # What the check made in it stays, as a launcher's directory for private files.
+            with suppress(OSError):
+                os.rmdir(path)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

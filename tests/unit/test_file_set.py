@@ -229,6 +229,13 @@ class TestChecks:
         with pytest.raises(FileSetError, match="status 7 and said nothing"):
             self.run(tmp_path, "raise SystemExit(7)")
 
+    def test_what_a_check_leaves_in_a_directory_hides_no_failure(self, tmp_path) -> None:
+        folder = Item(str(tmp_path / "made"), ME, MINE, 0o755)
+        check = Check(["/bin/sh", "-c", f"touch {tmp_path}/made/left; echo the cause; exit 1"])
+        with pytest.raises(FileSetError, match="the cause"):
+            check_candidates([folder], [check], str(tmp_path))
+        assert (tmp_path / "made" / "left").exists()
+
     def test_a_check_that_hangs_is_ended_with_its_children(self, tmp_path) -> None:
         script = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
         with pytest.raises(FileSetError, match="did not end within 1 s") as caught:
