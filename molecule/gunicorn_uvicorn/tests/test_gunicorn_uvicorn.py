@@ -124,7 +124,7 @@ def test_a_login_account_stays_as_it_is(host, play, converge_playbook, processes
     host.check_output("useradd --create-home --shell /bin/bash --password '$6$x' webapps")
     before = accounts(host)
     shop = {"name": "shop", "user": "webapps", "bind": "unix:/run/fastapi/shop/shop.sock"}
-    settle(host, play, converge_playbook, **shop, lock="", venv="/opt/fastapi/venvs/orders")
+    settle(host, play, converge_playbook, **shop)
     assert accounts(host) == before
     assert host.check_output("stat --format '%U %a' /home/webapps") == "webapps 700"
     assert curl(host, "http://localhost/health", "--unix-socket", "/run/fastapi/shop/shop.sock").endswith("\n200")
