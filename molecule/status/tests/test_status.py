@@ -40,8 +40,8 @@ BROKEN = {
     ),
     "socket": (
         "command=PYTHON -m gunicorn --no-control-socket --bind unix:/run/fastapi/orders/x.sock orders.main:app"
-        "\nuser=shop\ndirectory=APP\nstartsecs=10",
-        r"user shop may not create the Unix socket /run/fastapi/orders/x.sock",
+        "\nuser=reader\ndirectory=APP\nstartsecs=10",
+        r"user reader may not create the Unix socket /run/fastapi/orders/x.sock",
     ),
     "user": ("command=/bin/sleep 1000\nuser=leaver", r"no user with the id \d+ any more"),
     "secret": (
@@ -141,6 +141,8 @@ def broken(host: testinfra.host.Host) -> Iterator[None]:
     text = "\n".join(sections).replace("PYTHON", python).replace("APP", current)
     host.check_output("mkdir -p /opt/broken && printf '#!/no/such/python\\n' > /opt/broken/shebang")
     host.check_output("chmod 0755 /opt/broken/shebang && useradd --no-create-home leaver")
+    # May read what is the app's, and not write where its sockets are.
+    host.check_output("useradd --no-create-home --gid orders reader")
     host.check_output(f"printf %s '{json_free(text)}' > /etc/supervisord.d/broken.ini")
     try:
         host.check_output("supervisorctl update")
@@ -149,7 +151,7 @@ def broken(host: testinfra.host.Host) -> Iterator[None]:
         yield
     finally:
         host.run("rm -rf /opt/broken /etc/supervisord.d/broken.ini; pkill -f 'sleep 1000'; supervisorctl update")
-        host.run("userdel leaver")
+        host.run("userdel leaver; userdel reader")
 
 
 def json_free(text: str) -> str:
