@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _shapes
+
 MEMORY = re.compile(r"[1-9]\d*[KMGT]?", re.I)
 QUOTA = re.compile(r"[1-9]\d*(\.\d+)?%")
 UMASK = re.compile(r"0?[0-7]{3}")
 # What an app that may write it could take over, or what is there already.
-NEVER_WRITABLE = ("/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/sbin", "/sys", "/usr")
+NEVER_WRITABLE = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/sbin", "/sys", "/usr")
 
 
 def problems(app: Mapping[str, Any]) -> Iterator[str]:
@@ -31,13 +33,13 @@ def _sandbox_problems(sandbox: Mapping[str, Any]) -> Iterator[str]:
         text = str(path)
         if not re.fullmatch(r"/[^\s\x00-\x1f{}]*", text) or ".." in PurePosixPath(text).parts:
             yield f"sandbox.writable has {text!r}: it must be the full path of a directory, without spaces and .."
-        elif any(text == each or (each != "/" and text.startswith(f"{each}/")) for each in NEVER_WRITABLE):
+        elif _shapes.is_above(text, "/") or _shapes.below(text, NEVER_WRITABLE):
             yield f"sandbox.writable has {text!r}: it must not be the system's; allowed is such as /srv/uploads"
     umask = sandbox.get("umask")
     if umask is not None and not UMASK.fullmatch(str(umask)):
         yield f"sandbox.umask is {umask!r}: it must be octal digits in quotes, such as '0027'"
-    elif umask is not None and not int(str(umask), 8) & 0o002:
-        yield f"sandbox.umask is {umask!r}: everybody could write what the app creates; use '0027', or '0022' at least"
+    elif umask is not None and _shapes.umask(str(umask)):
+        yield f"sandbox.umask is {umask!r}: {_shapes.umask(str(umask))}"
 
 
 def _limit_problems(limits: Mapping[str, Any]) -> Iterator[str]:

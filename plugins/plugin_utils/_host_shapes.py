@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import without_logins
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _shapes,
     _spec,
@@ -79,7 +80,7 @@ def _index_problems(variables: Mapping[str, Any]) -> Iterator[str]:
             continue
         problem = _shapes.index_url(url)
         if problem:
-            yield f"{name} is {_shapes.without_login(url)!r}: {problem}"
+            yield f"{name} is {without_logins(url)!r}: {problem}"
         elif url.startswith("http://"):
             plain[_host_of(url)] = name
     for number, entry in enumerate(_entries(variables.get("python_venv_credentials"))):

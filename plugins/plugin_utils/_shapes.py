@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What paths, accounts, masks, sockets and URLs must look like, wherever a variable has one.
 
-Each function returns what is wrong as the end of a sentence whose begin names the variable and its value, or nothing.
+Each function returns what is wrong, as the end of a sentence that begins with the variable and its value, or nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import without_logins
 
 # As EL's useradd takes a name (shadow-utils).
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?")
@@ -31,7 +33,6 @@ DEVICES = ("/dev/stdout", "/dev/stderr", "/dev/null")
 # Variables by which a loader or an interpreter finds code, with colons between paths; PATH and what root's account
 # would run for it.
 SEARCH_PATHS = ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def has_control(text: str) -> bool:
@@ -103,7 +104,7 @@ def served(path: str) -> str:
 
 
 def written_by_root(path: str, good: str = "/var/log") -> str:
-    """A file or socket that supervisord opens as root: nobody else may put a link in its found."""
+    """A file or socket that supervisord opens as root: nobody else may put a link in its place."""
     if path in DEVICES:
         return ""
     problem = absolute(path)
@@ -156,14 +157,9 @@ def index_url(url: str) -> str:
     """The address of a package index: a login in it would show in process lists."""
     if has_control(url) or not re.fullmatch(r"(https?://[^/\s]+|file:///)\S*", url):
         return "it must be a URL that begins with https://, http:// or file:///"
-    if _USERINFO.search(url):
+    if without_logins(url) != url:
         return "it must be a URL without user and password: set python_venv_credentials"
     return ""
-
-
-def without_login(url: str) -> str:
-    """A URL as a message may show it."""
-    return _USERINFO.sub("***@", url)
 
 
 def command(words: Any) -> str:
