@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import EXCLUDE
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.tree import EXCLUDE
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _source
 
 MODULE = "asgiops.fastapi_host.source_tree"

@@ -51,7 +51,6 @@ class FilterModule:
             "nginx_conflicts": _filter(_nginx_conflicts.nginx_conflicts),
             "nginx_servers": _filter(_nginx.servers),
             "nginx_tls_files": _filter(_nginx.tls_files),
-            "nginx_with_defaults": _filter(_nginx.with_defaults),
             "probe_address": _filter(_serving.probe_address),
             "python_literal": _filter(_serving.python_literal),
             "release_plan": _filter(_release.release_plan),

@@ -11,9 +11,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _status
 
 
-def health_checks(apps: Any, **defaults: Any) -> list[dict[str, Any]]:
+def health_checks(apps: Any) -> list[dict[str, Any]]:
     try:
-        return _status.health_checks(apps, defaults)
+        return _status.health_checks(apps)
     except _serving.ServingError as error:
         raise AnsibleFilterError(str(error)) from error
 

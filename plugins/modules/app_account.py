@@ -141,7 +141,7 @@ accounts:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _app_account
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import account as _app_account
 
 
 def main() -> None:

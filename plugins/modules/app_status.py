@@ -227,9 +227,9 @@ missing:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._app_status import look
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.app_status import look
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     CONNECTION_OPTIONS,
     Connection,
     SupervisorError,

@@ -207,7 +207,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
     Check,
     Difference,
     FileSetError,

@@ -140,11 +140,9 @@ memory_mb:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import (
-    _host_info,
-    _nginx_existing,
-    _supervisor_existing,
-)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import info as _host_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import nginx_existing as _nginx_existing
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import existing as _supervisor_existing
 
 
 def main() -> None:

@@ -58,8 +58,8 @@ removed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import SourceTreeError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import prune
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.tree import prune
 
 
 def main() -> None:

@@ -402,19 +402,23 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import FileSetError, Item, machine_key
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
+    FileSetError,
+    Item,
+    machine_key,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import Places, SlotError, Wanted
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_ledger import LedgerError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Locked, LostLock, Owner
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_move import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock, Owner
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import (
     ACTIONS,
     STAGES,
     Command,
     Move,
     Options,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import Places, SlotError, Wanted
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     CONNECTION_OPTIONS,
     Connection,
     SupervisorError,

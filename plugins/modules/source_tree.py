@@ -140,14 +140,14 @@ import os
 from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import (
     MAX_BYTES,
     SourceTreeError,
     Tree,
     unpack,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_git import Repository
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.git import Repository
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.tree import (
     EXCLUDE,
     bring,
     group_id,

@@ -76,9 +76,14 @@ restarted:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_existing as existing
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import FileSetError, Item, apply, compare
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import Connection, SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
+    FileSetError,
+    Item,
+    apply,
+    compare,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import existing
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import Connection, SupervisorError
 
 
 def main() -> None:

@@ -175,12 +175,12 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     CONNECTION_OPTIONS,
     Connection,
     SupervisorError,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import gather
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import gather
 
 
 def main() -> None:

@@ -328,9 +328,9 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_plan import STATES
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.plan import STATES
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Request, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     CONNECTION_OPTIONS,
     Connection,
     SupervisorError,

@@ -278,9 +278,9 @@ from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import Result, ensure
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential, user_info
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import Settings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import Result, ensure
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential, user_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
 
 LISTS = ("extras", "groups", "additions", "extra_index_urls", "source_distributions", "build_requirements")
 

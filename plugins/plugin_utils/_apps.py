@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import one_line
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _accounts,
     _app_shapes,
     _confinement,
+    _description,
     _nginx,
     _server_options,
     _serving,
@@ -23,27 +25,16 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _supervisor_config,
 )
 
-# An app is described by what these roles take, without their prefixes, and by what nginx takes of it.
-APP_ROLES = ("release", "gunicorn_uvicorn")
-
 # Of an entry of fastapi_apps.
 REQUIRED = ("name", "app", "source")
-
-# What is about a host or a run.
-NOT_OF_AN_APP = ("settings", "proxy_url")
 
 APP_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 IMPORT_STRING = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(.*\))?")
 SOURCES = ("path", "archive", "repo", "package")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-SLOTS = ("blue", "green")
-# Where an app with slots is reached.
-LIVE_SOCKET = "unix:/run/fastapi/{name}/live.sock"
 # How long a server keeps idle connections, which must be longer than nginx does.
 KEEPALIVES = {"gunicorn": "keepalive", "uvicorn": "timeout_keep_alive"}
 SHORTEST_KEEPALIVE = 5
-# What only an app with slots has.
-SLOTTED_KEYS = ("drain_timeout", "health_period", "hooks", "lock_timeout", "migrate", "shared", "soak")
 # By number as well, as supervisor takes them.
 STOP_SIGNALS = ("TERM", "INT", "QUIT", "15", "2", "3")
 # To bash, which is EL's sh.
@@ -66,13 +57,13 @@ PROGRAM_INSTEAD = {
 def app_spec() -> dict[str, Any]:
     """The options of one app, as Ansible's validator takes them."""
     options: dict[str, Any] = {}
-    for role in APP_ROLES:
-        for name, option in _spec.role_options(role).items():
-            key = name[len(role) + 1 :]
-            if key not in NOT_OF_AN_APP:
-                options[key] = {**option, "required": False}
+    for role in _description.ROLES:
+        known = _spec.role_options(role)
+        options.update(
+            {key: {**known[name], "required": False} for key, name in _description.role_keys().items() if name in known}
+        )
     options["supervisor"]["options"] = _supervisor_config.program_options()
-    options.update(_nginx.app_options())
+    options.update(_description.nginx_options())
     return options
 
 
@@ -94,7 +85,7 @@ def app_problems(
             continue
         label = f"app {app['name']!s}" if app.get("name") else f"fastapi_apps[{number}]"
         problems.extend(f"{label}: {problem}" for problem in _problems_of(app, tuple(required), defaults or {}))
-    whole = settled(apps, defaults or {})
+    whole = _description.complete_apps(apps, defaults or {})
     problems.extend(_used_twice(whole, "name"))
     problems.extend(_used_twice(whole, "bind"))
     problems.extend(_accounts.shared_by_accident(whole))
@@ -107,33 +98,15 @@ def _programs_used_twice(apps: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     apps = list(apps)
     names = {str(app.get("name")) for app in apps}
     for app in apps:
-        for slot in SLOTS if app.get("server_names") else ():
-            program = f"{app.get('name')}_{slot}"
+        for program in _layout.slot_programs(str(app.get("name"))) if app.get("server_names") else ():
             if program in names:
                 yield f"app {program} has the name of a slot of app {app.get('name')}: rename one of them"
 
 
 def app_warnings(apps: Any, defaults: Optional[Mapping[str, Any]] = None) -> list[str]:
     """All that a list of apps asks for and that does nothing, a sentence each."""
-    whole = settled(apps, defaults or {})
+    whole = _description.complete_apps(apps, defaults or {})
     return [f"app {app.get('name')}: {warning}" for app in whole for warning in _server_options.warnings(app)]
-
-
-def settled(apps: Any, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The apps that are mappings, with the defaults below them as the roles combine them."""
-    whole = [app for app in apps if isinstance(app, Mapping)] if isinstance(apps, (list, tuple)) else []
-    return [_over(defaults, app) for app in whole]
-
-
-def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    both = {
-        key: _over(defaults[key], given[key])
-        for key in defaults.keys() & given.keys()
-        if isinstance(defaults[key], Mapping) and isinstance(given[key], Mapping)
-    }
-    # An app that nginx serves has a socket of its own.
-    default_bind = {} if not given.get("server_names") else {"bind": given.get("bind")}
-    return {**defaults, **default_bind, **given, **both}
 
 
 def _problems_of(app: Mapping[str, Any], required: tuple[str, ...], defaults: Mapping[str, Any]) -> Iterator[str]:
@@ -146,7 +119,7 @@ def _problems_of(app: Mapping[str, Any], required: tuple[str, ...], defaults: Ma
             given[key] = {name: value for name, value in given[key].items() if name not in instead}
     yield from _spec.problems(given, app_spec(), ranges=_server_options.RANGES)
     yield from _without_slots(app)
-    yield from _illegal_values(_over(defaults, app))
+    yield from _illegal_values(_description.complete(app, defaults))
 
 
 def _illegal_values(app: Mapping[str, Any]) -> Iterator[str]:
@@ -185,8 +158,7 @@ def _illegal_package(source: Mapping[str, Any]) -> Iterator[str]:
 
 def _without_slots(app: Mapping[str, Any]) -> Iterator[str]:
     """What the app itself asks of slots and, without names, does not have."""
-    for key in SLOTTED_KEYS if not app.get("server_names") else ():
-        # A role fills its defaults in before it asks.
+    for key in _description.SLOTTED_KEYS if not app.get("server_names") else ():
         if app.get(key) and str(app[key]) != str(app_spec()[key].get("default")):
             yield f"{key} is set, but without server_names the app has no slots and is restarted in place"
 
@@ -196,7 +168,8 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
     if not app.get("server_names"):
         return
     # What has no source is served by somebody else, who says where.
-    if app.get("source") and app.get("bind") and app["bind"] != LIVE_SOCKET.format(name=app.get("name")):
+    own_bind = _layout.UNIX + _layout.live_socket(str(app.get("name")))
+    if app.get("source") and app.get("bind") and app["bind"] != own_bind:
         yield f"bind is {app['bind']!r}: an app with server_names listens on sockets of its own; remove bind"
     for server, key in KEEPALIVES.items():
         options = app.get(server)

@@ -20,7 +20,6 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
 )
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._app_shapes import shaped
 
-BASE_DIR = "/opt/fastapi"
 RULES: dict[str, Callable[[str], str]] = {
     "fastapi_base_dir": _shapes.tree,
     "nginx_acme_webroot": _shapes.served,

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving, _shapes, _spec
-
-# The option of the role whose keys are those of an app.
-APP_OPTION = "nginx_defaults"
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _serving, _shapes
 
 # Below /etc/nginx; the role's own, which removes what no app needs.
 TLS_FOLDER = "fastapi/tls"
@@ -24,7 +21,6 @@ READ_TIMEOUT = 60
 GUNICORN_TIMEOUT = 30
 HEALTH_PATH = "/health"
 
-CERTIFICATE_KEYS = ("certificate", "certificate_content", "key", "key_content")
 SERVER_NAME = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.I)
 HSTS = re.compile(r"max-age=\d+(; *includeSubDomains)?(; *preload)?", re.I)
 SIZE = re.compile(r"\d+[kmg]?", re.I)
@@ -38,22 +34,15 @@ OWN_URLS = {
 PLAIN_PATH = re.compile(r"/[^\s;{}\"'$\\]*")
 
 
-@functools.cache
-def app_options() -> dict[str, Any]:
-    """What nginx takes of an app, as the role's argument spec describes it."""
-    options: dict[str, Any] = _spec.role_options("nginx")[APP_OPTION]["options"]
-    return options
-
-
-def servers(apps: Iterable[Any], defaults: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def servers(apps: Iterable[Any]) -> list[dict[str, Any]]:
     """Each app that has server names, with all that the templates ask for and no secret."""
-    return [_server(app) for app in _served(apps, defaults)]
+    return [_server(app) for app in _served(apps)]
 
 
-def tls_files(apps: Iterable[Any], defaults: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def tls_files(apps: Iterable[Any]) -> list[dict[str, Any]]:
     """The certificates and keys whose content is given, as the module file_set takes files."""
     files: list[dict[str, Any]] = []
-    for app in _served(apps, defaults):
+    for app in _served(apps):
         tls = app["tls"]
         if tls.get("certificate_content"):
             files.append({"path": _host_path(app, "crt"), "content": _ended(tls["certificate_content"])})
@@ -62,33 +51,18 @@ def tls_files(apps: Iterable[Any], defaults: Mapping[str, Any] | None = None) ->
     return files
 
 
-def with_defaults(app: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The app with what nginx takes of it filled up; a certificate of its own goes before the whole of the default."""
-    merged = dict(app)
-    for key in app_options():
-        given, default = app.get(key), (defaults or {}).get(key)
-        if isinstance(given, Mapping) and isinstance(default, Mapping):
-            own_certificate = key == "tls" and any(given.get(name) for name in CERTIFICATE_KEYS)
-            left_out = CERTIFICATE_KEYS if own_certificate else ()
-            merged[key] = {**{name: value for name, value in default.items() if name not in left_out}, **given}
-        elif given is None and default is not None and key != "server_names" and app.get("server_names"):
-            merged[key] = default
-    return merged
-
-
-def _served(apps: Iterable[Any], defaults: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _served(apps: Iterable[Any]) -> Iterator[dict[str, Any]]:
     for app in apps:
         if app.get("server_names"):
-            merged = with_defaults(app, defaults)
-            options = {"server_names": merged["server_names"], "tls": merged.get("tls"), "nginx": merged.get("nginx")}
-            yield {**merged, **_settled(options)}
+            options = {"server_names": app["server_names"], "tls": app.get("tls"), "nginx": app.get("nginx")}
+            yield {**app, **_settled(options)}
 
 
 def _settled(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options as their types and with the defaults of the spec."""
     # Without null, and with the mappings there, so that the validator fills them up.
     given = {key: _without_null(options.get(key) or {}) if key != "server_names" else options[key] for key in options}
-    result = ArgumentSpecValidator(app_options()).validate(given)
+    result = ArgumentSpecValidator(_description.nginx_options()).validate(given)
     if result.error_messages:
         raise _serving.ServingError("; ".join(result.error_messages))
     settled: dict[str, Any] = result.validated_parameters
@@ -133,7 +107,7 @@ def _ended(text: Any) -> str:
 def upstream(app: Mapping[str, Any]) -> str:
     """Where nginx finds the app, as its directive `server` takes it: the live slot's link, or the app's own bind."""
     if not app.get("bind"):
-        return f"unix:/run/fastapi/{app['name']}/live.sock"
+        return _layout.UNIX + _layout.live_socket(str(app["name"]))
     probe = _serving.probe_address(str(app["bind"]), "")
     return f"unix:{probe['unix_socket']}" if probe["unix_socket"] else probe["url"].partition("://")[2]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
 
 
 def app_programs(app: str, apps: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -44,7 +44,7 @@ def _names(app: str) -> list[str]:
 
 def _slots_of(apps: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {
-        str(app.get("name")): [f"{app.get('name')}_{slot}" for slot in SLOTS] for app in apps if app.get("server_names")
+        str(app.get("name")): _layout.slot_programs(str(app.get("name"))) for app in apps if app.get("server_names")
     }
 
 

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import SHORTEST, one_line
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _app_shapes,
     _apps,
+    _description,
     _host_shapes,
     _nginx,
     _server_options,
@@ -51,7 +53,7 @@ RANGES: dict[str, tuple[int, Optional[int]]] = {
     "supervisord_unit_limit_nofile": (1024, 1048576),
     **{f"supervisor_{key}.exitcodes": (0, 255) for key in ("programs", "fcgi_programs", "event_listeners")},
     # Those of an app, by the names that the roles' variables have.
-    **{f"{role}_{key}": bounds for role in _apps.APP_ROLES for key, bounds in _server_options.RANGES.items()},
+    **{f"{role}_{key}": bounds for role in _description.ROLES for key, bounds in _server_options.RANGES.items()},
 }
 ABSOLUTE = r"/\S*"
 IMPORT_STRING = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
@@ -102,14 +104,20 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     found += _spec.problems(given, optional, ranges=RANGES)
     found += _pattern_problems(given)
     found += _host_shapes.problems(given, roles)
-    defaults = app_defaults(variables)
+    defaults = _description.defaults_of(variables)
     apps = variables.get("fastapi_apps")
     if apps is not None and "release" in roles:
-        found += _apps.app_problems(apps, defaults=defaults)
+        of_all = set(_nginx_default_problems(variables))
+        # What is wrong with the defaults is wrong with each app.
+        found += [
+            problem
+            for problem in _apps.app_problems(apps, defaults=defaults)
+            if f"{_description.NGINX_DEFAULTS}.{problem.partition(': ')[2]}" not in of_all
+        ]
     if "supervisor" in roles:
         found += _supervisor_problems(variables, apps)
     if {"release", "supervisor"} & set(roles):
-        found += _shared_places(variables, _apps.settled(apps, defaults))
+        found += _shared_places(variables, _description.complete_apps(apps, defaults))
     if "nginx" in roles:
         found += _proxy_problems(variables, apps)
     if "supervisord_unit" in roles:
@@ -119,7 +127,7 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
 
 def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tuple[str, ...] = ()) -> list[str]:
     """A sentence for each thing that is asked for and does nothing, or less than one may think."""
-    apps, defaults = variables.get("fastapi_apps"), app_defaults(variables)
+    apps, defaults = variables.get("fastapi_apps"), _description.defaults_of(variables)
     found = _apps.app_warnings(apps, defaults)
     found += [
         f"variable {name} has no effect, no role of this collection has it; did you mean {near}?"
@@ -137,7 +145,7 @@ def warnings(variables: Mapping[str, Any], names: Iterable[str] = (), roles: tup
 
 def _secrets(variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """All secrets with what they are called."""
-    for app in _apps.settled(variables.get("fastapi_apps"), {}):
+    for app in _description.complete_apps(variables.get("fastapi_apps"), {}):
         label = f"app {app.get('name')}:"
         yield from _mapped(f"{label} secrets.", app.get("secrets"))
         uvicorn = app.get("uvicorn")
@@ -161,18 +169,6 @@ def _mapped(prefix: str, secrets: Any) -> Iterator[tuple[str, str]]:
 def _text(value: Any) -> str:
     value = _spec.unvaulted(value)
     return "" if value is None else str(value)
-
-
-def app_defaults(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What the roles' variables, or else their defaults, give to an app that leaves it out, by the keys of an app."""
-    defaults = {}
-    for role in _apps.APP_ROLES:
-        for name, option in _spec.role_options(role).items():
-            key = name[len(role) + 1 :]
-            value = variables.get(name, option.get("default"))
-            if value is not None and key in _apps.app_spec():
-                defaults[key] = value
-    return defaults
 
 
 def _is_left_out(value: Any, option: Mapping[str, Any]) -> bool:
@@ -212,8 +208,9 @@ def _pattern_problems(variables: Mapping[str, Any]) -> Iterator[str]:
 def _supervisor_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
     lists = {key: _entries(variables.get(f"supervisor_{key}")) for key in _supervisor_config.SECTIONS}
     taken = ["fastapi_notify", "fastapi_retry"]
-    for app in _apps.settled(apps, {}):
-        taken += [f"{app.get('name')}{slot}" for slot in ("", "_blue", "_green")]
+    for app in _description.complete_apps(apps, {}):
+        name = str(app.get("name"))
+        taken += [name, *_layout.slot_programs(name)]
     yield from _supervisor_config.supervisor_problems(lists, taken)
     yield from _supervisor_servers.server_problems(_servers(variables))
     yield from _environment_problems(variables.get("supervisor_environment"))
@@ -325,20 +322,26 @@ def _places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterato
             yield from _tcp(label, bind)
 
 
+def _nginx_default_problems(variables: Mapping[str, Any]) -> list[str]:
+    defaults = variables.get(_description.NGINX_DEFAULTS)
+    return list(_nginx.default_problems(defaults)) if isinstance(defaults, Mapping) else []
+
+
 def _proxy_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
-    if isinstance(variables.get("nginx_defaults"), Mapping):
-        yield from _nginx.default_problems(variables["nginx_defaults"])
+    yield from _nginx_default_problems(variables)
+    defaults = _description.defaults_of(variables)
     own = variables.get("nginx_apps")
     if own is not None and own != apps:
         # Those that this role alone is given.
-        for app in _apps.settled(own, {}):
+        for app in _description.complete_apps(own, defaults):
             yield from (f"nginx_apps: app {app.get('name')}: {problem}" for problem in _nginx.problems(app))
-        yield from (f"nginx_apps: {problem}" for problem in _nginx.names_used_twice(_apps.settled(own, {})))
-    base_dir = str(variables.get("fastapi_base_dir") or _host_shapes.BASE_DIR).rstrip("/")
+        yield from (
+            f"nginx_apps: {problem}" for problem in _nginx.names_used_twice(_description.complete_apps(own, {}))
+        )
+    base_dir = str(variables.get("fastapi_base_dir") or _layout.BASE_DIR).rstrip("/")
     # One that is refused is no measure of what lies below it.
-    base_dir = _host_shapes.BASE_DIR if _shapes.tree(base_dir) else base_dir
-    served = [_nginx.with_defaults(app, variables.get("nginx_defaults")) for app in _apps.settled(apps, {})]
-    yield from _app_shapes.apart(served, base_dir)
+    base_dir = _layout.BASE_DIR if _shapes.tree(base_dir) else base_dir
+    yield from _app_shapes.apart(_description.complete_apps(apps, defaults), base_dir)
 
 
 def _tcp(label: str, address: str) -> Iterator[Place]:
@@ -354,9 +357,9 @@ def _unit_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
         for key in ("programs", "fcgi_programs", "event_listeners")
         for entry in _entries(variables.get(f"supervisor_{key}"))
     ]
-    graceful = _number(app_defaults(variables).get("graceful_timeout")) or _serving.GRACEFUL_TIMEOUT
     try:
-        budget = _serving.stop_budget(_list(apps), graceful, programs)
+        whole = _description.complete_apps(apps, _description.defaults_of(variables))
+        budget = _serving.stop_budget(whole, programs)
     except (TypeError, ValueError):
         return
     if given and given < budget:

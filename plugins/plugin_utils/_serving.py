@@ -175,15 +175,14 @@ def _plain(value: Any) -> Any:
     raise ServingError(f"{type(value).__name__} can't be written as a Python value")
 
 
-def stop_budget(
-    apps: Iterable[Any], graceful_timeout: int = GRACEFUL_TIMEOUT, programs: Iterable[Mapping[str, Any]] = ()
-) -> int:
-    """Seconds that supervisord may need to stop all apps and programs, one after the other, and a margin."""
+def stop_budget(apps: Iterable[Mapping[str, Any]], programs: Iterable[Mapping[str, Any]] = ()) -> int:
+    """Seconds that supervisord may need to stop all apps and programs, one after the other, and a margin.
+
+    apps are complete ones.
+    """
     total = sum(int(program.get("stopwaitsecs", STOP_WAIT)) for program in programs)
     for app in apps:
-        if not isinstance(app, Mapping):
-            continue
-        wait = int(app.get("graceful_timeout", graceful_timeout)) + STOP_MARGIN
+        wait = int(app.get("graceful_timeout", GRACEFUL_TIMEOUT)) + STOP_MARGIN
         program = app.get("supervisor")
         wait = int(program.get("stopwaitsecs", wait)) if isinstance(program, Mapping) else wait
         # During a deploy both slots run.

@@ -8,25 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_causes import in_words
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import in_words
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _serving
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import SLOTS
 
 HEADER = ("host", "app", "process", "state", "since (UTC)", "pid", "memory", "restarts", "health")
 MIB = 1024 * 1024
 NOTHING = "-"
 
 
-def health_checks(apps: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The health option of app_status for apps as fastapi_apps lists them; none for those without a health_path."""
+def health_checks(apps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The health option of app_status for complete apps; none for those without a health_path."""
     checks = []
     for app in apps:
-        settings = {**defaults, **app}
-        if settings["health_path"]:
-            for program, bind in _programs(settings):
-                address = _serving.probe_address(bind, str(settings["health_path"]))
-                checks.append({"name": program, "status": int(settings["health_status"]), **address})
+        if app["health_path"]:
+            for program, bind in _programs(app):
+                address = _serving.probe_address(bind, str(app["health_path"]))
+                checks.append({"name": program, "status": int(app["health_status"]), **address})
     return checks
 
 
@@ -35,7 +34,9 @@ def _programs(app: Mapping[str, Any]) -> list[tuple[str, str]]:
     name = str(app["name"])
     if not app.get("server_names"):
         return [(name, str(app["bind"]))]
-    return [(f"{name}_{slot}", f"unix:/run/fastapi/{name}/{slot}/app.sock") for slot in SLOTS]
+    return [
+        (_layout.slot_program(name, slot), _layout.UNIX + _layout.slot_socket(name, slot)) for slot in _layout.SLOTS
+    ]
 
 
 def status_table(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:

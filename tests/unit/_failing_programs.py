@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from _supervisor_daemon import Daemon
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import SupervisorError
 
 NOBODY = pwd.getpwuid(65534).pw_name
 

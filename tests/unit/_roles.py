@@ -65,7 +65,7 @@ class Role:
 
 
 def server(app: dict[str, Any], **given: Any) -> Role:
-    """The role gunicorn_uvicorn with one app settled."""
+    """The role gunicorn_uvicorn with one app described in full."""
     role = Role("gunicorn_uvicorn", gunicorn_uvicorn_settings=app, **given)
-    role.variables["__gunicorn_uvicorn_app"] = role.value("__gunicorn_uvicorn_settled")
+    role.variables["__gunicorn_uvicorn_app"] = role.value("__gunicorn_uvicorn_complete")
     return role

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from _supervisor_daemon import Daemon
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import Item
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import Places, Wanted
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Owner
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_move import Move, Options
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher as _launcher
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Owner
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import Move, Options
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import Places, Wanted
 
 # Answers with its settings; stops when all its connections are closed, or after its patience.
 SERVER = """

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Request, run
 
 # What the programs do; $0 is a folder of their own to write into.
 SERVE = "echo $$ >> $0/starts; exec sleep 1000"

@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 RUNNER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import _app_account
+from _host import account as _app_account
 given = json.load(sys.stdin)
 _app_account.LOCK_SECONDS = given["lock_seconds"]
 try:

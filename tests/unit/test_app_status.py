@@ -23,9 +23,9 @@ from _supervisor_daemon import (  # noqa: F401
     shared_daemon_fixture,
     wait_for,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _app_status as app_status
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_processes as host
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import app_status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     Connection,
     SupervisorError,
 )
@@ -263,7 +263,7 @@ def test_no_supervisord(tmp_path: Path) -> None:
 
 def test_supervisord_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc.CALL_TIMEOUT", 0.5
+        "ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc.CALL_TIMEOUT", 0.5
     )
     monkeypatch.setattr(app_status.rpc.Supervisor.__init__, "__defaults__", (0.5,))
     with socket.socket(socket.AF_UNIX) as deaf:

@@ -19,7 +19,7 @@ import _servers
 import pytest
 import yaml
 from _supervisor_daemon import find_supervisord
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _preflight
 
 CORPUS = Path(__file__).parent / "corpus" / "valid"

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _file_set
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files import file_set as _file_set
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
     Check,
     FileSetError,
     Item,

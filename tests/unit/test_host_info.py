@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import info as _host_info
 from ansible_collections.asgiops.fastapi_host.plugins.modules import host_info
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"

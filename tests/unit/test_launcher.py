@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher as _launcher
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it starts programs as other accounts")
 

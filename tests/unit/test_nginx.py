@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _nginx
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _nginx
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._serving import ServingError
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "nginx"
@@ -20,13 +19,12 @@ KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----"
 
 
 def server(defaults: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    (only,) = _nginx.servers([{**APP, **changes}], defaults)
+    (only,) = _nginx.servers(_description.complete_apps([{**APP, **changes}], defaults or {}))
     return only
 
 
 def test_only_apps_with_names_are_served() -> None:
     assert _nginx.servers([{"name": "a"}, {"name": "b", "server_names": []}, APP])[0]["name"] == "orders"
-    assert _nginx.servers([{"name": "a"}], {"server_names": ["x.example.com"], "tls": {"hsts": "max-age=1"}}) == []
 
 
 def test_defaults_are_those_of_the_spec() -> None:
@@ -35,7 +33,7 @@ def test_defaults_are_those_of_the_spec() -> None:
     assert found["upstream"] == "unix:/run/fastapi/orders/live.sock"
     assert found["health_path"] == "/health"
     assert found["tls"] == {"certificate": "", "key": "", "hsts": "", "redirect": True}
-    options = _nginx.app_options()["nginx"]["options"]
+    options = _description.nginx_options()["nginx"]["options"]
     specified = {name: option["default"] for name, option in options.items() if "default" in option}
     assert specified.items() <= found["nginx"].items()
 
@@ -78,25 +76,6 @@ def test_upstream(bind, upstream) -> None:
 )
 def test_nginx_waits_as_long_as_the_app(changes, seconds) -> None:
     assert server(**changes)["nginx"]["proxy_read_timeout"] == seconds
-
-
-def test_what_an_app_leaves_out_comes_from_the_defaults() -> None:
-    defaults = {
-        "tls": {"certificate": "/wild.crt", "key": "/wild.key", "hsts": "max-age=5"},
-        "nginx": {"gzip": False, "keepalive": 4},
-    }
-    before = copy.deepcopy(defaults)
-    plain = server(defaults)
-    assert (plain["tls"]["certificate"], plain["tls"]["key"]) == ("/wild.crt", "/wild.key")
-    own = server(defaults, tls={"certificate_content": CERTIFICATE, "key_content": KEY}, nginx={"keepalive": 8})
-    assert own["tls"] == {
-        "certificate": "fastapi/tls/orders.crt",
-        "key": "fastapi/tls/orders.key",
-        "hsts": "max-age=5",
-        "redirect": True,
-    }
-    assert (own["nginx"]["gzip"], own["nginx"]["keepalive"]) == (False, 8)
-    assert defaults == before
 
 
 def test_contents_become_files_and_are_nowhere_else() -> None:

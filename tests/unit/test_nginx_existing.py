@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _nginx_existing as existing
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_proof as proof
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import nginx_existing as existing
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import proof
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._nginx import servers
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._nginx_conflicts import nginx_conflicts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _operations
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _operations
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._status import health_checks
 
 APPS: list[dict[str, Any]] = [
@@ -46,8 +46,7 @@ def test_secrets() -> None:
 
 
 def test_health_of_slots() -> None:
-    defaults = {"bind": "127.0.0.1:8000", "health_path": "/health", "health_status": 200}
-    checks = health_checks(APPS, defaults)
+    checks = health_checks(_description.complete_apps(APPS, _description.defaults_of({})))
     assert [(check["name"], check["unix_socket"]) for check in checks] == [
         ("orders_blue", "/run/fastapi/orders/blue/app.sock"),
         ("orders_green", "/run/fastapi/orders/green/app.sock"),

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _public_paths as public_paths
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files import public_paths
 
 
 @pytest.fixture(name="source")

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from _failing_programs import NOBODY, Case, check, fail_all, place
 from _supervisor_daemon import Daemon, own_daemon_fixture, supervisord, wait_for  # noqa: F401
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._app_status import look
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.app_status import look
 from test_supervisor_rpc import free_port
 
 APPS = {

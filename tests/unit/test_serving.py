@@ -183,7 +183,6 @@ def test_systemd_quote() -> None:
         ([{}, {}, {}], 150),
         ([{"graceful_timeout": 300}], 340),
         ([{"graceful_timeout": 300, "supervisor": {"stopwaitsecs": 400}}], 430),
-        (["no mapping"], 90),
         # Both slots run during a deploy.
         ([{"graceful_timeout": 60, "server_names": ["x"]}], 170),
     ],

@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _shared_paths as shared_paths
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._shared_paths import SharedPathError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files import shared_paths
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.shared_paths import SharedPathError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="it gives directories to other accounts")
 APP = 65534

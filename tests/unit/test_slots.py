@@ -19,14 +19,13 @@ import pytest
 from _slot_app import Host, go, links
 from _supervisor_daemon import Daemon, daemon_fixture, shared_daemon_fixture, wait_for  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.action import release_slot
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_ledger as ledger
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_lock as locks
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _slots_probe as probe
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._file_set import Item
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import SlotError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_ledger import LedgerError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_lock import Locked, LostLock
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots_move import Command
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import ledger, probe
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import lock as locks
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import Command
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import SlotError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of the slots are root's")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _source_archive
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import SourceTreeError, Tree, unpack
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import archive as _source_archive
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError, Tree, unpack
 
 Member = tuple[tarfile.TarInfo, bytes]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _source_git
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import SourceTreeError, Tree
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_git import Repository
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import git as _source_git
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError, Tree
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.git import Repository
 
 AUTHOR = {
     "GIT_AUTHOR_NAME": "x",

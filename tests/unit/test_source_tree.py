@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_archive import SourceTreeError, Tree, unpack
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._source_tree import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError, Tree, unpack
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.tree import (
     EXCLUDE,
     bring,
     group_id,
@@ -187,7 +187,8 @@ def test_a_full_disk_leaves_nothing(tmp_path) -> None:
     script = """
 import errno, functools, os, sys
 sys.path[:0] = sys.argv[3:]
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _source_archive, _source_tree
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import archive as _source_archive
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree as _source_tree
 try:
     _source_tree.bring(sys.argv[1], "f" * 40, functools.partial(_source_archive.unpack, sys.argv[2]))
 except OSError as error:

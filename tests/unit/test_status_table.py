@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.asgiops.fastapi_host.plugins.filter.status import FilterModule
 
 FILTERS = FilterModule().filters()
-DEFAULTS = {"bind": "127.0.0.1:8000", "health_path": "/health", "health_status": 200}
+DEFAULTS: dict[str, Any] = {"bind": "127.0.0.1:8000", "health_path": "/health", "health_status": 200}
 
 
 def process(**facts: Any) -> dict[str, Any]:
@@ -103,12 +103,12 @@ def test_health_checks() -> None:
         {"name": "b", "bind": "unix:/run/b.sock", "health_path": "/up", "health_status": 204},
         {"name": "c", "health_path": ""},
     ]
-    assert FILTERS["health_checks"](apps, **DEFAULTS) == [
+    assert FILTERS["health_checks"]([{**DEFAULTS, **app} for app in apps]) == [
         {"name": "a", "status": 200, "url": "http://127.0.0.1:8001/health", "unix_socket": ""},
         {"name": "b", "status": 204, "url": "http://localhost/up", "unix_socket": "/run/b.sock"},
     ]
 
 
-def test_a_bad_bind_is_told() -> None:
+def test_a_bad_bind_is_reported() -> None:
     with pytest.raises(AnsibleFilterError, match="bind is 'nonsense'"):
-        FILTERS["health_checks"]([{"name": "a", "bind": "nonsense"}], **DEFAULTS)
+        FILTERS["health_checks"]([{**DEFAULTS, "name": "a", "bind": "nonsense"}])

@@ -23,10 +23,9 @@ from _supervisor_daemon import (  # noqa: F401
     supervisord,
     wait_for,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _host_processes as host
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_causes as causes
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_evidence as evidence
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import causes, evidence
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import SupervisorError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as supervisord has it on a host")
 PYTHON = shutil.which("python3", path="/usr/bin") or sys.executable

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from _supervisor_daemon import Daemon, own_daemon_fixture  # noqa: F401
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_ctl as ctl
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import ctl, rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Request, run
 from supervisor.options import ClientOptions
 from test_supervisor_rpc import CHECKOUT, run_module
 

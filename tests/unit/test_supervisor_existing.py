@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from _roles import Role
 from _supervisor_daemon import Daemon, own_daemon_fixture, wait_for  # noqa: F401
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_existing as existing
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import Connection, SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import existing
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import Connection, SupervisorError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from supervisor.options import UnhosedConfigParser

@@ -18,8 +18,8 @@ from _supervisor_daemon import (  # noqa: F401
     shared_daemon_fixture,
     wait_for,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import Connection, SupervisorError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import gather
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import Connection, SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import gather
 from test_supervisor_rpc import free_port
 
 

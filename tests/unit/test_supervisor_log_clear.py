@@ -14,8 +14,8 @@ from _supervisor_daemon import (  # noqa: F401
     shared_daemon_fixture,
     wait_for,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_log_clear as clearing
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import log_clear as clearing
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import SupervisorError
 
 # Writes a line at once and one at each HUP.
 WRITE = "trap 'echo again' HUP; echo out; echo err >&2; touch $0/ready; while :; do sleep 0.05; done"

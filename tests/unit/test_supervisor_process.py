@@ -21,13 +21,12 @@ from _supervisor_daemon import (  # noqa: F401
     shared_daemon_fixture,
     wait_for,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_plan as planning
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_process as acting
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_status as status
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Execution, Request, drive
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_rpc import SupervisorError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import Name
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import plan as planning
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import process as acting
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Execution, Request, drive
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import SupervisorError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name
 
 
 def failure(daemon: Daemon, *names: str, check: bool = False, **options: Any) -> SupervisorError:

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from _supervisor_daemon import IGNORE_TERM, Daemon, daemon_fixture, own_daemon_fixture, shared_daemon_fixture  # noqa: F401
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_process import Request, run
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor_status import gather
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Request, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import gather
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODULE = CHECKOUT / "plugins/modules/supervisor_process.py"

@@ -14,7 +14,7 @@ from typing import Any
 import _roles
 import pytest
 from _supervisor_daemon import find_supervisord, wait_for
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _supervisor_rpc as rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _supervisor_servers as servers
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -14,10 +14,10 @@ import venv
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import VenvError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_builds import STAMP, Place
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_settings import Settings, validate
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import STAMP, Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, validate
 from fixtures.uv_venv.host import UV, Host, Index, umask
 
 pytestmark = pytest.mark.skipif(not os.path.exists(UV), reason="uv is not beside the interpreter")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_errors import Circumstances, explain
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.errors import Circumstances, explain
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import (
     Credential,
     netrc_text,
     scrub,

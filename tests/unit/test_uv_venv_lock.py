@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_lock import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.lock import (
     LockError,
     check_python,
     format_of,
@@ -15,7 +15,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_lock
     parse_requirements,
     requires_python_of_uv_lock,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_project import project_pin
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.project import project_pin
 
 A = "sha256:" + "a" * 64
 B = "sha256:" + "b" * 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_markers import (
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.markers import (
     MarkerError,
     applies,
     satisfies,

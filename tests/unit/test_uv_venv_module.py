@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import VenvError
 from fixtures.uv_venv.host import UV, Host, Index
 
 pytest.importorskip("ansible.module_utils.testing")

@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _launcher, _uv_venv_builds
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv import VenvError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._uv_venv_run import Credential
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher as _launcher
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv import builds as _uv_venv_builds
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential
 from fixtures.uv_venv.host import (
     AS_ROOT,
     BUILD_PYTHON,

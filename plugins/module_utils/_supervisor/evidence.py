@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gathers what tells why processes of supervisord are not well: its log, theirs, the kernel's, and /proc."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import Evidence, no_holder
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
+
+# A traceback may be longer than what is shown of a log.
+LINES_TO_READ = 200
+
+# Seconds by which the kernel's clock may be off, and supervisord's, which counts whole ones.
+CLOCK_MARGIN = 5
+
+# A line of supervisord's log: time, level, and what happened to whom.
+_EVENT = re.compile(
+    r"^\S+ \S+ [A-Z]{4} (?:"
+    r"(?P<daemon>supervisord started with pid)"
+    r"|spawned: '(?P<spawned>.+)' with pid (?P<pid>\d+)"
+    r"|exited: (?P<exited>.+) \((?P<how>exit status \d+|terminated by .+); (?:not )?expected\)"
+    r"|stopped: (?P<stopped>.+) \(.*\)"
+    r"|gave up: (?P<gave_up>.+) entered FATAL state.*"
+    r")"
+)
+_INFO = re.compile(r"^\S+ \S+ INFO ", re.MULTILINE)
+_KILLED_WORKER = re.compile(r"Worker \(pid:(\d+)\) was sent SIGKILL")
+
+
+@dataclass
+class History:
+    """What supervisord's log tells of one process since it was last started on request."""
+
+    restarts: int = 0
+    pid: int = 0
+    endings: list[str] = field(default_factory=list)
+    # Whether it is down without having been stopped, so that a start is supervisord's own.
+    comes_back: bool = False
+
+
+def histories(log: str) -> dict[str, History]:
+    """By the processes' names: the log tells no groups."""
+    found: dict[str, History] = {}
+    for event in filter(None, map(_EVENT.match, log.splitlines())):
+        if event["daemon"]:
+            found.clear()
+        elif event["spawned"]:
+            history = found.setdefault(event["spawned"], History())
+            if history.comes_back:
+                history.restarts += 1
+            else:
+                history.restarts, history.endings = 0, []
+            history.pid, history.comes_back = int(event["pid"]), False
+        elif event["exited"]:
+            history = found.setdefault(event["exited"], History())
+            history.endings.append(event["how"])
+            history.comes_back = True
+        else:
+            found.setdefault(event["stopped"] or event["gave_up"], History()).comes_back = False
+    return found
+
+
+def read_histories(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, History]:
+    """Those of the processes of which supervisord's log tells; nothing where it can't be read or is kept too brief."""
+    (log,) = supervisor.multicall([rpc.Call("readLog", (-status.MAIN_LOG_TAIL, 0))])
+    if isinstance(log, rpc.Fault) or not _INFO.search(str(log)):
+        return {}
+    known = histories(str(log))
+    # A name that two groups use tells nothing.
+    uses = Counter(name.process for name in names)
+    return {name: known.get(name.process or "", History()) for name in names if uses[name.process] == 1}
+
+
+def gather(
+    supervisor: rpc.Supervisor,
+    processes: Sequence[Process],
+    tails: Mapping[Name, status.Tails],
+    past: Mapping[Name, History],
+    health: Mapping[Name, str],
+    refusals: Mapping[Name, str],
+) -> dict[Name, Evidence]:
+    """What is known of processes that are not well, by their health, by supervisord's refusal to start them, or by
+    their state."""
+    if not processes:
+        return {}
+    settings = {Name(info["group"], info["name"]): info for info in supervisor.call("getAllConfigInfo")}
+    local = bool(supervisor.address.path)
+    strays = _strays(supervisor) if local and any(process.name not in health for process in processes) else {}
+    kills = host.kernel_kills() if local else {}
+    return {
+        process.name: _evidence(
+            process,
+            settings.get(process.name, {}),
+            tails.get(process.name, status.Tails([], [])),
+            past.get(process.name, History()),
+            strays.get((process.name.group, process.name.process or ""), []),
+            health.get(process.name, ""),
+            refusals.get(process.name, ""),
+            kills,
+            local,
+        )
+        for process in processes
+    }
+
+
+def _strays(supervisor: rpc.Supervisor) -> dict[tuple[str, str], list[int]]:
+    return host.ProcessTable().strays(supervisor.call("getPID"), supervisor.address.url)
+
+
+def _evidence(
+    process: Process,
+    settings: Mapping[str, Any],
+    tails: status.Tails,
+    past: History,
+    strays: list[int],
+    health: str,
+    refusal: str,
+    kills: Mapping[int, host.Kill],
+    local: bool,
+) -> Evidence:
+    killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
+    command = str(settings.get("command") or "")
+    launched = launcher.config_of(command) if local else None
+    uid = settings.get("uid")
+    return Evidence(
+        name=str(process.name),
+        up=bool(health),
+        spawn_error=refusal or process.spawn_error,
+        endings=past.endings or _last_ending(process),
+        logs=[tails.stderr, tails.stdout],
+        log_paths=[process.stdout_log, process.stderr_log],
+        kernel=[
+            kills[pid].line
+            for pid in sorted({past.pid, *killed} & kills.keys() | _kills_of(launched, kills))
+            if kills[pid].time > process.start - CLOCK_MARGIN
+        ],
+        strays=strays,
+        command=command,
+        # supervisord writes none as a word.
+        user=launched.user if launched else host.user_name(uid) if local and isinstance(uid, int) else "",
+        health=health,
+        holder=host.holder if local else no_holder,
+    )
+
+
+def _kills_of(launched: launcher.Config | None, kills: Mapping[int, host.Kill]) -> set[int]:
+    """The log of a program that our launcher started names its processes by other numbers than the kernel's log."""
+    return {pid for pid, kill in kills.items() if host.user_name(kill.uid) == launched.user} if launched else set()
+
+
+def _last_ending(process: Process) -> list[str]:
+    return [f"exit status {process.exit_status}"] if process.state == "EXITED" and process.exit_status != -1 else []
