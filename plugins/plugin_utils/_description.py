@@ -72,7 +72,7 @@ def complete_apps(apps: Any, defaults: Mapping[str, Any]) -> list[dict[str, Any]
 def complete(app: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The app in full. Mappings are merged key by key; lists are replaced, and so is a certificate with its key."""
     names = app.get("server_names", defaults.get("server_names"))
-    left_out = () if names else (*SLOTTED_KEYS, *nginx_options())
+    left_out = set() if names else {*SLOTTED_KEYS, *nginx_options()} - {"server_names"}
     rest = {key: value for key, value in defaults.items() if key not in left_out}
     tls, own = rest.get("tls"), app.get("tls")
     if isinstance(tls, Mapping) and isinstance(own, Mapping) and any(own.get(name) for name in CERTIFICATE_KEYS):

@@ -46,6 +46,7 @@ def test_an_app_with_names_listens_on_sockets_of_its_own() -> None:
 def test_an_app_without_names_has_nothing_of_slots_and_nginx() -> None:
     app = described(APP, release_drain_timeout=50, nginx_defaults={"tls": {"hsts": "max-age=5"}})
     assert not {*_description.SLOTTED_KEYS, "tls", "nginx"} & set(app)
+    assert app["server_names"] == []
 
 
 def test_a_certificate_is_replaced_with_its_key() -> None:
