@@ -8,17 +8,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_status
-short_description: Tell how all programs of supervisord fare, and why some do not
+short_description: Report the status of all programs of supervisord, and why some do not run well
 version_added: 0.1.0
 description:
   - Returns in one call, for every program of supervisord on a host, its state, since when, its memory, its restarts
     and the answer of its health check.
-  - For what is not well it returns the likely cause and the cure, and the end of its log. The causes are recognised
+  - For what is not well it returns the likely cause and the fix, and the end of its log. The causes are recognised
     from the messages of supervisor, Gunicorn, Uvicorn, Python, systemd and the kernel.
   - A host where supervisord does not run, or does not answer, is a result, RV(running=false), with its own cause and
-    cure.
+    fix.
 notes:
-  - M(asgiops.fastapi_host.supervisor_info) tells only what supervisord itself tells. No other module sees processes,
+  - M(asgiops.fastapi_host.supervisor_info) shows only what supervisord itself reports. No other module sees processes,
     health, logs and causes in one round trip.
   - A program that was stopped on request counts as well, and so does one that ended with one of its C(exitcodes).
   - The kernel's log and other users' processes can be read by root only. Without root there are fewer causes.
@@ -131,7 +131,7 @@ causes:
       description: The likely cause.
       type: str
       sample: The unit supervisord is stopped.
-    cure:
+    fix:
       description: What to do about it.
       type: str
       sample: "Start it, and at every boot, with: systemctl enable --now supervisord."
@@ -176,7 +176,7 @@ processes:
     memory:
       description:
         - Bytes of memory of the process and all that descend from it. Pages that they share count once (PSS) where the
-          kernel tells so.
+          kernel reports so.
         - Null when there is no process, or supervisord is asked over TCP.
       type: int
       sample: 183500800
@@ -185,7 +185,7 @@ processes:
         - How often supervisord started it again by itself, since it was last started on request, or since supervisord's
           own start. Each attempt counts that got as far as a process.
         - Counted in the last 128 KiB of supervisord's log. What is older, or rotated away, is not counted.
-        - Null where the log does not tell, since it can't be read, its C(loglevel) is above C(info), or a process of
+        - Null where the log does not report, since it can't be read, its C(loglevel) is above C(info), or a process of
           another group has the same name.
       type: int
       sample: 0
@@ -200,7 +200,7 @@ processes:
     exit_status:
       description:
         - The exit status of the last run, V(-1) when a signal ended it.
-        - Null where supervisord does not tell it, which includes V(BACKOFF) and V(FATAL).
+        - Null where supervisord does not report it, which includes V(BACKOFF) and V(FATAL).
       type: int
     spawn_error:
       description: What supervisord says of the last failed start, or null.
@@ -215,7 +215,7 @@ processes:
       elements: dict
       sample:
         - cause: Port 8000 of 127.0.0.1 is in use by process 812 (python3) of user root.
-          cure: "See who listens with: ss -ltnp 'sport = :8000'. Stop it, or bind orders to another port."
+          fix: "See who listens with: ss -ltnp 'sport = :8000'. Stop it, or bind orders to another port."
     log_tail:
       description: The last lines of its logs, C(stdout) and C(stderr); both empty for what is well.
       type: dict

@@ -12,7 +12,7 @@ short_description: Refuse variables that cannot work, before anything on a host 
 version_added: 0.1.0
 description:
   - Checks the variables of this collection's roles, C(fastapi_apps) included, against the roles' argument specs and
-    against each other, and tells all that is wrong in one message.
+    against each other, and reports all that is wrong in one message.
   - Types, choices, ranges, names that no role knows, ports and sockets that are used twice, and timeouts that break
     their chain.
   - What an app asks for and that does nothing is warned about.

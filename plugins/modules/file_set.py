@@ -25,7 +25,7 @@ author:
   - asgiops maintainers (@asgiops)
 attributes:
   check_mode:
-    description: Tells what would change and changes nothing.
+    description: Reports what would change and changes nothing.
     support: full
   diff_mode:
     description: Shows the contents before and after, except secret ones.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: Tell in one call what the roles need to know of a host
+short_description: Report in one call what the roles need to know of a host
 version_added: 0.1.0
 description:
-  - Returns which of the roles' packages are installed, how their units fare, which releases of uv are there, which
+  - Returns which of the roles' packages are installed, the state of their units, which releases of uv are there, which
     configuration nginx runs with, and what CPUs and memory the host has.
-  - The roles leave out what would find nothing to do. What can't be told counts as not there, so that it is done.
+  - The roles leave out what would find nothing to do. What can't be found out counts as not there, so that it is done.
 notes:
   - M(ansible.builtin.dnf) and M(ansible.builtin.systemd_service) cost a round trip and most of a second for each
     package and unit, M(ansible.builtin.setup) half a second for the number of CPUs; M(ansible.builtin.package_facts)
@@ -28,7 +28,7 @@ options:
     type: path
     default: /opt/fastapi
   nginx_status_port:
-    description: The port of 127.0.0.1 where nginx tells its status.
+    description: The port of 127.0.0.1 where nginx reports its status.
     type: int
     default: 8008
 """
@@ -123,7 +123,7 @@ nginx_ports_taken:
   elements: str
   sample: ["port 80 by process 4711 (httpd) of user root"]
 nginx_configuration:
-  description: The digest of the configuration that nginx has read. Empty when it does not run or tells none.
+  description: The digest of the configuration that nginx has read. Empty when it does not run or reports none.
   returned: always
   type: str
   sample: 9f86d081884c7d65

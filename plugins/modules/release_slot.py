@@ -15,24 +15,24 @@ description:
     of its own. C(live.sock), a link in the app's directory below C(/run/fastapi), leads to the socket of one of them.
   - A change of any kind is made in the other slot, proved there, and made live by one rename of the link. The slot that
     served before is stopped when the last connection to it is closed.
-  - The stages of O(state) are called in their order, as long as V(begun) has RV(differences). A run that was cut off
+  - The stages of O(state) are called in their order, as long as V(plan) has RV(differences). A run that was cut off
     between two of them, or in one, left the old or the new version serving, and the next run completes it.
 notes:
   - No module of Ansible's own does any of this; M(ansible.builtin.file) replaces a link in two steps.
-  - This module works with an action plugin of its name, which tells who it is that holds the lock of the app, and waits
+  - This module works with an action plugin of its name, which reports who holds the lock of the app, and waits
     for others that hold it.
-  - In check mode V(begun) tells what differs, and the other stages do nothing.
+  - In check mode V(plan) reports what differs, and the other stages do nothing.
 author:
   - asgiops maintainers (@asgiops)
 attributes:
   check_mode:
-    description: Tells what would change and changes nothing.
+    description: Reports what would change and changes nothing.
     support: full
   diff_mode:
     description: RV(differences) names what differs; contents are not shown, since secrets are among them.
     support: none
   idempotent:
-    description: V(begun) tells that nothing is to be done when the live slot is as it should be, except for a restart.
+    description: V(plan) reports that nothing is to be done when the live slot is as it should be, except for a restart.
     support: full
 extends_documentation_fragment:
   - asgiops.fastapi_host.supervisor
@@ -43,19 +43,19 @@ options:
     required: true
   state:
     description:
-      - V(begun) compares the live slot with what is wanted. If they differ it takes the lock, for all later stages.
-      - V(staged) writes the idle slot after a check of its candidate files, and runs its O(commands).
-      - V(prepared) starts it, waits until it is well, and runs its O(commands).
-      - V(live) moves C(live.sock), makes sure that the new slot answers there, runs its O(commands) and watches the
+      - V(plan) compares the live slot with what is wanted. If they differ it takes the lock, for all later stages.
+      - V(configure) writes the idle slot after a check of its candidate files, and runs its O(commands).
+      - V(start) starts it, waits until it is well, and runs its O(commands).
+      - V(promote) moves C(live.sock), makes sure that the new slot answers there, runs its O(commands) and watches the
         slot for O(soak). What fails turns the link back.
-      - V(settled) lets the old slot finish, stops it, removes old releases, runs its O(commands) and gives the lock
+      - V(finalize) lets the old slot finish, stops it, removes old releases, runs its O(commands) and gives the lock
         back.
-      - V(abandoned) clears away what a run began that failed between two stages. Nothing is done if no lock is held.
+      - V(abort) clears away what a run began that failed between two stages. Nothing is done if no lock is held.
       - A stage that fails does the same by itself.
       - The stages are gone through in this order. Those that are left on the way to the one that is asked for belong to
         the call.
     type: str
-    choices: [begun, staged, prepared, live, settled, abandoned]
+    choices: [plan, configure, start, promote, finalize, abort]
     required: true
   action:
     description:
@@ -78,7 +78,7 @@ options:
     default: /opt/fastapi
   release:
     description:
-      - The release's name below C(apps/NAME/releases). For other actions than V(deploy), what V(begun) returned.
+      - The release's name below C(apps/NAME/releases). For other actions than V(deploy), what V(plan) returned.
     type: str
     default: ""
   revision:
@@ -86,7 +86,7 @@ options:
     type: str
     default: ""
   build:
-    description: Anything that tells what the release's environment is built from; another text is a change.
+    description: Anything that identifies what the release's environment is built from; another text is a change.
     type: str
     default: ""
   user:
@@ -121,7 +121,7 @@ options:
   files:
     description:
       - The files of a slot. C(run) must be among them, a shell script that starts the server on the socket of the slot
-        whose directory it lies in, that with C(--check) tells whether it would, and that with C(--exec) executes a
+        whose directory it lies in, that with C(--check) reports whether it would, and that with C(--exec) executes a
         command in the app's environment.
       - Beside them are the links C(release) and C(venv).
     type: list
@@ -201,7 +201,7 @@ options:
         type: float
         default: 0
       max_failures:
-        description: How many bad answers are borne.
+        description: How many bad answers are allowed.
         type: int
         default: 0
   drain_timeout:
@@ -252,7 +252,7 @@ options:
       stage:
         description: The stage at whose end it runs.
         type: str
-        choices: [staged, prepared, live, settled]
+        choices: [configure, start, promote, finalize]
         required: true
       timeout:
         description: Seconds until it is ended and counts as failed.
@@ -267,7 +267,7 @@ options:
     type: int
     default: 3
   reason:
-    description: Why a run is V(abandoned), for the ledger.
+    description: Why a run ends with V(abort), for the ledger.
     type: str
     default: ""
   lock_timeout:
@@ -319,30 +319,30 @@ EXAMPLES = r"""
 - name: See what is to be done
   asgiops.fastapi_host.release_slot:
     name: orders
-    state: begun
+    state: plan
     release: 3f786850e387
     user: orders
     group: orders
     files: "{{ files }}"
     program: "{{ lookup('ansible.builtin.template', 'program.ini.j2') }}"
-  register: begun
+  register: plan
 
 - name: Do it
   asgiops.fastapi_host.release_slot:
     name: orders
-    state: settled
+    state: finalize
     release: 3f786850e387
     user: orders
     group: orders
     files: "{{ files }}"
     program: "{{ lookup('ansible.builtin.template', 'program.ini.j2') }}"
-  when: begun is changed
+  when: plan is changed
 """
 
 RETURN = r"""
 differences:
   description: Why the live slot, or what is around it, is not as it should be.
-  returned: with O(state=begun)
+  returned: with O(state=plan)
   type: list
   elements: str
   sample: ["release 1c2d3e4f5a6b -> 3f786850e387"]
@@ -350,8 +350,8 @@ move:
   description:
     - Whether the idle slot has to be filled. If there are RV(differences) and this is not so, an earlier run was
       cut off and its
-      last stages, V(live) and V(settled), are all that is missing.
-  returned: with O(state=begun)
+      last stages, V(promote) and V(finalize), are all that is missing.
+  returned: with O(state=plan)
   type: bool
 release:
   description: The release that this is about.
@@ -360,7 +360,7 @@ release:
   sample: 3f786850e387
 previous:
   description: The release that is live now, or an empty text.
-  returned: with O(state=begun)
+  returned: with O(state=plan)
   type: str
 slot:
   description: The slot that this is about.
@@ -369,27 +369,27 @@ slot:
   sample: green
 dropped:
   description: How many connections to the old slot were still open when O(drain_timeout) had passed.
-  returned: with O(state=settled)
+  returned: with O(state=finalize)
   type: int
 waited:
   description: Seconds that passed while the app started, was watched, or finished its requests.
-  returned: with every stage after V(begun)
+  returned: with every stage after V(plan)
   type: float
   sample: 4.2
 removed:
   description: The releases that were removed.
-  returned: with O(state=settled)
+  returned: with O(state=finalize)
   type: list
   elements: str
 said:
   description: What the check of the slot's files said, line by line.
-  returned: when the stage V(staged) was gone through
+  returned: when the stage V(configure) was gone through
   type: list
   elements: str
   sample: [uses loop uvloop]
 pid:
   description: The first process of the new slot.
-  returned: when the stage V(prepared) was gone through
+  returned: when the stage V(start) was gone through
   type: int
 holder:
   description: Who holds the lock, when that is why the task failed.
@@ -493,7 +493,7 @@ SPEC: dict[str, Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "argv": {"type": "list", "elements": "str", "required": True},
-            "stage": {"type": "str", "choices": ["staged", "prepared", "live", "settled"], "required": True},
+            "stage": {"type": "str", "choices": ["configure", "start", "promote", "finalize"], "required": True},
             "timeout": {"type": "int", "default": 300},
         },
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: supervisor_info
-short_description: Tell the state of supervisord and its processes
+short_description: Report the state of supervisord and its processes
 version_added: 0.1.0
 description:
   - Returns supervisord's version, state and process id, and for every process its state, process id, uptime,
@@ -40,7 +40,7 @@ options:
     default: 0
   reread:
     description:
-      - Whether supervisord reads its configuration files anew and tells what differs from what is loaded, as
+      - Whether supervisord reads its configuration files anew and reports what differs from what is loaded, as
         C(supervisorctl reread) does. Nothing is loaded, started or stopped by it.
     type: bool
     default: false
@@ -129,7 +129,7 @@ processes:
     exit_status:
       description:
         - The exit status of the last run, V(-1) when a signal ended it.
-        - Null where supervisord does not tell it, which includes V(BACKOFF) and V(FATAL).
+        - Null where supervisord does not report it, which includes V(BACKOFF) and V(FATAL).
       type: int
     spawn_error:
       description: What supervisord says of the last failed start, or null.

@@ -24,10 +24,10 @@ extends_documentation_fragment:
   - asgiops.fastapi_host.supervisor
 attributes:
   check_mode:
-    description: Tells which logs would be emptied.
+    description: Reports which logs would be emptied.
     support: full
   diff_mode:
-    description: There is nothing to compare; RV(cleared) tells the sizes.
+    description: There is nothing to compare; RV(cleared) reports the sizes.
     support: none
   idempotent:
     description: A log that is empty already is no change.

@@ -12,11 +12,11 @@ short_description: Bring programs of supervisord to a state, touching only those
 version_added: 0.1.0
 description:
   - Loads, starts, stops, restarts, signals and unloads programs and groups of supervisord, over its XML-RPC interface.
-  - Only what O(names) names is touched. supervisord reads its configuration files anew and tells what differs from
+  - Only what O(names) names is touched. supervisord reads its configuration files anew and reports what differs from
     what is loaded; of the differences only those of the named groups are loaded.
   - A start is done when the program is V(RUNNING), after its C(startsecs) and, if need be, its C(startretries).
     A program that ends in V(FATAL), V(EXITED) or an endless V(BACKOFF) fails the task, with supervisor's reason,
-    the exit status, the likely cause with its cure, and the end of its logs.
+    the exit status, the likely cause with its fix, and the end of its logs.
   - All named programs are worked on side by side, so fifty of them take as long as the slowest.
 notes:
   - M(community.general.supervisorctl) runs C(supervisorctl update) for all programs of the host, in check mode too,
@@ -37,7 +37,7 @@ author:
   - asgiops maintainers (@asgiops)
 attributes:
   check_mode:
-    description: Tells what would be added, updated, removed, started, stopped, restarted and signalled.
+    description: Reports what would be added, updated, removed, started, stopped, restarted and signalled.
     support: full
   diff_mode:
     description: Shows the state of each named process before and after. Shows nothing of what a configuration contains.
@@ -252,7 +252,7 @@ processes:
     exit_status:
       description:
         - The exit status of the last run, V(-1) when a signal ended it.
-        - Null where supervisord does not tell it, which includes V(BACKOFF) and V(FATAL).
+        - Null where supervisord does not report it, which includes V(BACKOFF) and V(FATAL).
       type: int
     spawn_error:
       description: What supervisord says of the last failed start, or null.
@@ -304,7 +304,7 @@ failures:
       elements: str
     causes:
       description:
-        - The likely causes, recognised from what supervisor, the program and the kernel say, each with its C(cure).
+        - The likely causes, recognised from what supervisor, the program and the kernel say, each with its C(fix).
         - Empty for a program that could not be stopped or unloaded.
       type: list
       elements: dict
@@ -313,7 +313,7 @@ failures:
           description: The likely cause.
           type: str
           sample: The module orders.main has no attribute ap.
-        cure:
+        fix:
           description: What to do about it.
           type: str
           sample: Correct the part after the colon in app (MODULE:ATTRIBUTE).

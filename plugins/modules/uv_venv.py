@@ -28,7 +28,7 @@ description:
     the files of a package are not noticed.
 notes:
   - M(ansible.builtin.pip) installs into an environment that is in use, package by package. A run that fails half way
-    leaves a mixture, a lock's content is not compared with what is there, and check mode can't tell what would
+    leaves a mixture, a lock's content is not compared with what is there, and check mode can't report what would
     happen.
   - Files and directories of the environment are readable by everybody, or by O(group) only, and belong to and can be
     written by only the user who runs the module, whatever the umask.
@@ -51,13 +51,13 @@ author:
   - asgiops maintainers (@asgiops)
 attributes:
   check_mode:
-    description: Tells what would change and changes nothing.
+    description: Reports what would change and changes nothing.
     support: full
   diff_mode:
     description: Shows the packages before and after.
     support: full
     details:
-      - In check mode there is no diff where what would be installed can't be told without uv or the lock.
+      - In check mode there is no diff where what would be installed can't be found out without uv or the lock.
   idempotent:
     description: A second run with the same options changes nothing.
     support: full
@@ -82,7 +82,7 @@ options:
     required: true
   lock_format:
     description:
-      - The format of O(lock). With V(auto) the name tells, C(uv.lock), C(pylock*.toml), and anything else is
+      - The format of O(lock). With V(auto) the name decides, C(uv.lock), C(pylock*.toml), and anything else is
         V(requirements).
       - With V(requirements) every line must be a version with its hashes. Other files and addresses named in it are
         not followed.
@@ -368,7 +368,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     output = Output(module, _secrets(module))
-    # A run that is told to stop ends uv and removes what it began.
+    # A run that gets a signal to stop ends uv and removes what it began.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 # The stages that fill the idle slot, and those that make it the only one.
-FILLING = ("staged", "prepared")
-SETTLING = ("live", "settled")
+FILLING = ("configure", "start")
+SETTLING = ("promote", "finalize")
 # At whose end a hook belongs.
-HOOKS = {"staged": "after_build", "prepared": "before_flip", "live": "after_flip", "settled": "after_drain"}
+HOOKS = {"configure": "after_build", "start": "before_flip", "promote": "after_flip", "finalize": "after_drain"}
 MIGRATION_TIMEOUT = 600
 
 
@@ -31,7 +31,7 @@ def release_plan(app: Mapping[str, Any], move: bool, migrates: bool = False) -> 
     ]
     if migrates:
         timeout = migrate.get("timeout", MIGRATION_TIMEOUT)
-        commands.append({"name": "the migration", "argv": migrate["command"], "stage": "staged", "timeout": timeout})
-    stops = {*tasks, "settled", *(["staged"] if migrate.get("command") else [])}
+        commands.append({"name": "the migration", "argv": migrate["command"], "stage": "configure", "timeout": timeout})
+    stops = {*tasks, "finalize", *(["configure"] if migrate.get("command") else [])}
     stages = [stage for stage in (*(FILLING if move else ()), *SETTLING) if stage in stops]
     return {"stages": stages, "commands": commands, "tasks": tasks}

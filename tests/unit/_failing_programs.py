@@ -16,11 +16,11 @@ NOBODY = pwd.getpwuid(65534).pw_name
 
 
 class Case(NamedTuple):
-    """How it fails, and patterns of the cause and the cure that must be told."""
+    """How it fails, and patterns of the cause and the fix that must be told."""
 
     script: str
     cause: str
-    cure: str
+    fix: str
     options: Mapping[str, Any] = {}
 
 
@@ -39,9 +39,9 @@ def check(report: Mapping[str, Any], case: Case) -> None:
     """One symptom, one cause; the message says the same."""
     (told,) = report["causes"]
     assert re.search(case.cause, told["cause"]), (told, report["stderr_tail"], report["stdout_tail"])
-    assert re.search(case.cure, told["cure"]), told
-    assert "{" not in told["cause"] + told["cure"]
-    assert f"Likely cause: {told['cause']}\n  Cure: {told['cure']}" in report["message"]
+    assert re.search(case.fix, told["fix"]), told
+    assert "{" not in told["cause"] + told["fix"]
+    assert f"Likely cause: {told['cause']}\n  Fix: {told['fix']}" in report["message"]
 
 
 def place(daemon: Daemon, name: str) -> Path:

@@ -166,23 +166,23 @@ class Host:
         owner = Owner(run=run, by="me", controller="here", pid=os.getpid())
         return Move(self.places, wanted, Options(**{**fast, **options}), owner)
 
-    def deploy(self, release: str, run: str = "run", upto: str = "settled", **settings: Any) -> dict[str, Any]:
+    def deploy(self, release: str, run: str = "run", upto: str = "finalize", **settings: Any) -> dict[str, Any]:
         options = {key: settings.pop(key) for key in list(settings) if key in Options.__dataclass_fields__}
         move = self.move(self.wanted(release, **settings), run, **options)
         return go(move, upto)
 
 
-def go(move: Move, upto: str = "settled") -> dict[str, Any]:
+def go(move: Move, upto: str = "finalize") -> dict[str, Any]:
     """The stages as the role calls them."""
-    begun = move.run("begun")
-    stages = ["staged", "prepared", "live", "settled"] if begun["move"] else ["live", "settled"]
-    for stage in stages if begun["changed"] else []:
+    plan = move.run("plan")
+    stages = ["configure", "start", "promote", "finalize"] if plan["move"] else ["promote", "finalize"]
+    for stage in stages if plan["changed"] else []:
         if move.options.action != "deploy":
-            move.wanted = type(move.wanted)(**{**vars(move.wanted), "release": begun["release"]})
+            move.wanted = type(move.wanted)(**{**vars(move.wanted), "release": plan["release"]})
         move.run(stage)
         if stage == upto:
             break
-    return begun
+    return plan
 
 
 def links(places: Places) -> str:

@@ -34,8 +34,8 @@ LISTENERS = Path(__file__).parents[2] / "roles" / "supervisor" / "files" / "list
 FAILURES = "PROCESS_STATE_FATAL,PROCESS_STATE_EXITED"
 # At 1 second supervisord takes some for RUNNING that have ended already, since its loop is as slow.
 FATAL_AT_ONCE = {"startsecs": 2, "startretries": 0}
-# Serves as soon as there is a cure, and writes down when it was started.
-CURABLE = "date +%s.%N >> $0/times; [ -e $0/cure ] || exit 3; exec sleep 1000"
+# Serves as soon as there is a fix, and writes down when it was started.
+FIXABLE = "date +%s.%N >> $0/times; [ -e $0/fix ] || exit 3; exec sleep 1000"
 # What supervisord's loop may be late by.
 LATE = 2.6
 
@@ -172,14 +172,14 @@ def supervisord_log(daemon: Daemon) -> str:
 
 
 def until_times(daemon: Daemon, name: str, count: int, seconds: float = 15) -> list[float]:
-    """When a CURABLE program was started."""
+    """When a FIXABLE program was started."""
     file = daemon.home(name) / "times"
     wait_for(lambda: file.exists() and file.read_text().count("\n") >= count, f"{count} starts of {name}", seconds)
     return [float(line) for line in file.read_text().split()]
 
 
-def cure(daemon: Daemon, name: str) -> None:
-    (daemon.home(name) / "cure").touch()
+def fix(daemon: Daemon, name: str) -> None:
+    (daemon.home(name) / "fix").touch()
 
 
 def has_ended(pid: int) -> bool:
@@ -397,7 +397,7 @@ def test_odd_names(own_daemon: Daemon) -> None:
     with webhook() as hook:
         listen_notify(own_daemon, NOTIFY_WEBHOOK=hook.url)
         listen_retry(own_daemon, RETRY_FIRST_PAUSE=0.2, RETRY_PROGRAMS="größe-🐢")
-        own_daemon.program("größe-🐢", CURABLE, **FATAL_AT_ONCE)
+        own_daemon.program("größe-🐢", FIXABLE, **FATAL_AT_ONCE)
         own_daemon.program("second", "exit 1", autorestart="false", process_name="[x].(y)*")
         own_daemon.start()
         notices = {notice["group"]: notice for notice in hook.await_posts(2)}
@@ -560,18 +560,18 @@ def test_wrong_settings_are_refused(script: str, env: dict[str, str], message: s
 
 def test_retries_with_growing_pauses_until_it_runs(daemon: Daemon) -> None:
     listen_retry(daemon, RETRY_FIRST_PAUSE=0.5, RETRY_LONGEST_PAUSE=2)
-    daemon.program("web", CURABLE, **FATAL_AT_ONCE)
+    daemon.program("web", FIXABLE, **FATAL_AT_ONCE)
     daemon.start()
     times = until_times(daemon, "web", 5)
     for number, pause in enumerate((0.5, 1, 2, 2)):
         assert pause <= times[number + 1] - times[number] <= pause + LATE, times
     assert re.findall(r"retry in (\S+) s", log_of(daemon, "retry"))[:4] == ["0.5", "1", "2", "2"]
-    cure(daemon, "web")
+    fix(daemon, "web")
     until_times(daemon, "web", 6)
     daemon.until("web", "RUNNING")
     # It begins from the first pause, but only after it ran for a while.
     until_logged(daemon, "retry", "web is RUNNING: nothing to retry")
-    (daemon.home("web") / "cure").unlink()
+    (daemon.home("web") / "fix").unlink()
     os.kill(daemon.pids()["web"], signal.SIGKILL)
     until_times(daemon, "web", 8)
     assert log_of(daemon, "retry").count("retry in 0.5 s") == 2
@@ -580,12 +580,12 @@ def test_retries_with_growing_pauses_until_it_runs(daemon: Daemon) -> None:
 def test_program_that_soon_fails_again_is_not_started_sooner(daemon: Daemon) -> None:
     """It runs for longer than startsecs each time, but not as long as the pause."""
     listen_retry(daemon, RETRY_FIRST_PAUSE=3)
-    daemon.program("web", CURABLE, **FATAL_AT_ONCE)
+    daemon.program("web", FIXABLE, **FATAL_AT_ONCE)
     daemon.start()
     until_logged(daemon, "retry", "retry in 3 s")
-    cure(daemon, "web")
+    fix(daemon, "web")
     daemon.until("web", "RUNNING")
-    (daemon.home("web") / "cure").unlink()
+    (daemon.home("web") / "fix").unlink()
     os.kill(daemon.pids()["web"], signal.SIGKILL)
     until_logged(daemon, "retry", "retry in 6 s")
     assert "nothing to retry" not in log_of(daemon, "retry")
@@ -610,11 +610,11 @@ def test_settled(notify: ModuleType, state: str, start: int, stop: int, settled:
 def test_gives_way_to_the_operator(daemon: Daemon) -> None:
     listen_retry(daemon, RETRY_FIRST_PAUSE=3)
     for name in ("stopped", "removed", "left"):
-        daemon.program(name, CURABLE, **FATAL_AT_ONCE)
+        daemon.program(name, FIXABLE, **FATAL_AT_ONCE)
     daemon.start()
     for name in ("stopped", "removed", "left"):
         until_logged(daemon, "retry", f"{name} is FATAL: retry in 3 s")
-        cure(daemon, name)
+        fix(daemon, name)
     daemon.call("startProcess", "stopped", False)
     until_times(daemon, "stopped", 2)
     daemon.call("stopProcess", "stopped")
@@ -629,10 +629,10 @@ def test_gives_way_to_the_operator(daemon: Daemon) -> None:
 
 def test_stop_of_a_retry_ends_the_retries(daemon: Daemon) -> None:
     listen_retry(daemon, RETRY_FIRST_PAUSE=1)
-    daemon.program("web", CURABLE, startsecs=60, startretries=0)
+    daemon.program("web", FIXABLE, startsecs=60, startretries=0)
     daemon.start()
     until_logged(daemon, "retry", "retry in 1 s")
-    cure(daemon, "web")
+    fix(daemon, "web")
     daemon.until("web", "STARTING")
     until_times(daemon, "web", 2)
     daemon.call("stopProcess", "web")
@@ -643,9 +643,9 @@ def test_stop_of_a_retry_ends_the_retries(daemon: Daemon) -> None:
 def test_retries_only_what_is_listed(daemon: Daemon) -> None:
     listen_retry(daemon, RETRY_FIRST_PAUSE=0.2, RETRY_PROGRAMS="group, pool:b")
     pool = {"numprocs": 2, "numprocs_start": 10, "process_name": "%(process_num)x", **FATAL_AT_ONCE}
-    daemon.program("pool", f"printf '%s ' $SUPERVISOR_PROCESS_NAME >> $0/names; {CURABLE}", **pool)
-    daemon.program("group", CURABLE, **FATAL_AT_ONCE)
-    daemon.program("other", CURABLE, **FATAL_AT_ONCE)
+    daemon.program("pool", f"printf '%s ' $SUPERVISOR_PROCESS_NAME >> $0/names; {FIXABLE}", **pool)
+    daemon.program("group", FIXABLE, **FATAL_AT_ONCE)
+    daemon.program("other", FIXABLE, **FATAL_AT_ONCE)
     daemon.start()
     until_times(daemon, "group", 3)
     until_times(daemon, "pool", 4)
@@ -656,7 +656,7 @@ def test_retries_only_what_is_listed(daemon: Daemon) -> None:
 
 
 def test_retries_what_was_fatal_before(daemon: Daemon) -> None:
-    daemon.program("web", CURABLE, **FATAL_AT_ONCE)
+    daemon.program("web", FIXABLE, **FATAL_AT_ONCE)
     daemon.start()
     daemon.until("web", "FATAL")
     listen_retry(daemon, RETRY_FIRST_PAUSE=0.2)
@@ -681,7 +681,7 @@ def test_retries_where_supervisord_wants_a_password(own_daemon: Daemon) -> None:
     own_daemon.server += "username=ops\npassword=s3cr3t\n"
     login = {"SUPERVISOR_USERNAME": "ops", "SUPERVISOR_PASSWORD": "s3cr3t"}
     listen_retry(own_daemon, RETRY_FIRST_PAUSE=0.2, **login)
-    own_daemon.program("web", CURABLE, **FATAL_AT_ONCE)
+    own_daemon.program("web", FIXABLE, **FATAL_AT_ONCE)
     own_daemon.start()
     until_times(own_daemon, "web", 2)
 
@@ -690,7 +690,7 @@ def test_password_that_is_wrong_is_told_and_survived(own_daemon: Daemon) -> None
     own_daemon.login = {"username": "ops", "password": "s3cr3t"}
     own_daemon.server += "username=ops\npassword=s3cr3t\n"
     listen_retry(own_daemon, RETRY_FIRST_PAUSE=0.2)
-    own_daemon.program("web", CURABLE, **FATAL_AT_ONCE)
+    own_daemon.program("web", FIXABLE, **FATAL_AT_ONCE)
     own_daemon.start()
     log = until_logged(own_daemon, "retry", "web: supervisord doesn't answer")
     assert "401 Unauthorized" in log

@@ -13,18 +13,18 @@ MIGRATE = {"command": ["alembic", "upgrade", "head"]}
 @pytest.mark.parametrize(
     ("app", "move", "stages"),
     [
-        ({}, True, ["settled"]),
-        ({}, False, ["settled"]),
-        ({"hooks": {"after_build": ["true"], "after_flip": ["true"]}}, True, ["settled"]),
-        ({"hooks": {"before_flip": "/x.yml"}}, True, ["prepared", "settled"]),
-        ({"hooks": {"before_flip": "/x.yml"}}, False, ["settled"]),
-        ({"hooks": {"after_flip": "/x.yml"}}, False, ["live", "settled"]),
-        ({"migrate": MIGRATE}, True, ["staged", "settled"]),
-        ({"migrate": MIGRATE}, False, ["settled"]),
+        ({}, True, ["finalize"]),
+        ({}, False, ["finalize"]),
+        ({"hooks": {"after_build": ["true"], "after_flip": ["true"]}}, True, ["finalize"]),
+        ({"hooks": {"before_flip": "/x.yml"}}, True, ["start", "finalize"]),
+        ({"hooks": {"before_flip": "/x.yml"}}, False, ["finalize"]),
+        ({"hooks": {"after_flip": "/x.yml"}}, False, ["promote", "finalize"]),
+        ({"migrate": MIGRATE}, True, ["configure", "finalize"]),
+        ({"migrate": MIGRATE}, False, ["finalize"]),
         (
             {"migrate": MIGRATE, "hooks": {"after_build": "/x.yml", "after_drain": "/y.yml"}},
             True,
-            ["staged", "settled"],
+            ["configure", "finalize"],
         ),
     ],
 )
@@ -35,11 +35,11 @@ def test_stages(app: dict[str, Any], move: bool, stages: list[str]) -> None:
 def test_commands_and_files_of_tasks() -> None:
     hooks = {"after_build": ["make", "assets"], "before_flip": "/x.yml", "after_drain": ["true"], "after_flip": ""}
     plan = release_plan({"hooks": hooks, "migrate": MIGRATE}, True, True)
-    assert plan["tasks"] == {"prepared": "/x.yml"}
+    assert plan["tasks"] == {"start": "/x.yml"}
     assert plan["commands"] == [
-        {"name": "the hook after_build", "argv": ["make", "assets"], "stage": "staged"},
-        {"name": "the hook after_drain", "argv": ["true"], "stage": "settled"},
-        {"name": "the migration", "argv": MIGRATE["command"], "stage": "staged", "timeout": 600},
+        {"name": "the hook after_build", "argv": ["make", "assets"], "stage": "configure"},
+        {"name": "the hook after_drain", "argv": ["true"], "stage": "finalize"},
+        {"name": "the migration", "argv": MIGRATE["command"], "stage": "configure", "timeout": 600},
     ]
 
 

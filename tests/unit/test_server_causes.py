@@ -195,7 +195,7 @@ def reports_fixture() -> Iterator[dict[str, Any]]:
             return settle(case.script.replace("-m gunicorn", f"-m gunicorn{own}"))
 
         cases = {
-            name: case._replace(script=command(name, case), cause=settle(case.cause), cure=settle(case.cure))
+            name: case._replace(script=command(name, case), cause=settle(case.cause), fix=settle(case.fix))
             for name, case in CASES.items()
         }
         # Gunicorn tries five times, a second apart, to get its address.

@@ -74,8 +74,8 @@ def test_the_first_deploy_fills_blue(served: Host) -> None:
 
 def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
     pids = served.daemon.pids()
-    begun = served.deploy("one", text="first")
-    assert begun["changed"] is False and begun["differences"] == []
+    plan = served.deploy("one", text="first")
+    assert plan["changed"] is False and plan["differences"] == []
     assert served.daemon.pids() == pids
     assert entries(served) == [("deploy", "one", "good")]
     assert not (served.places.app / "deploy.lock").exists()
@@ -84,7 +84,7 @@ def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
 def test_a_check_tells_and_changes_nothing(served: Host) -> None:
     served.release("two")
     before = sorted(str(path) for path in served.root.rglob("*"))
-    told = served.move(served.wanted("two", text="second")).run("begun", check_mode=True)
+    told = served.move(served.wanted("two", text="second")).run("plan", check_mode=True)
     assert told["changed"] and "release one -> two" in told["differences"]
     assert sorted(str(path) for path in served.root.rglob("*")) == before
 
@@ -115,8 +115,8 @@ def test_drift_of_the_live_slot_is_a_deploy(served: Host, drift: str) -> None:
     else:
         (places.release("one") / ".venv-0123456789ab" / ".asgiops-complete.json").unlink()
         served.release("two")
-    begun = served.deploy("two" if drift == "environment" else "one", text="first")
-    assert begun["move"], begun
+    plan = served.deploy("two" if drift == "environment" else "one", text="first")
+    assert plan["move"], plan
     assert answer(served)["text"] == "first"
     is_clean(served, "green")
 
@@ -124,8 +124,8 @@ def test_drift_of_the_live_slot_is_a_deploy(served: Host, drift: str) -> None:
 def test_a_lost_link_is_put_back_without_a_move(served: Host) -> None:
     pids = served.daemon.pids()
     served.places.live_link.unlink()
-    begun = served.deploy("one", text="first")
-    assert begun["changed"] and not begun["move"]
+    plan = served.deploy("one", text="first")
+    assert plan["changed"] and not plan["move"]
     assert served.daemon.pids() == pids
     is_clean(served, "blue")
 
@@ -250,12 +250,12 @@ def test_the_old_slot_waits_for_its_last_connection(served: Host) -> None:
     old = _connected(served)
     closer = threading.Timer(1.0, old.close)
     move = served.move(served.wanted("two", text="second"), drain_timeout=20)
-    go(move, "live")
+    go(move, "promote")
     assert served.daemon.states() == {"shop_blue": "RUNNING", "shop_green": "RUNNING"}
     closer.start()
     began = time.monotonic()
-    settled = move.run("settled")
-    assert settled["dropped"] == 0
+    finalize = move.run("finalize")
+    assert finalize["dropped"] == 0
     assert 0.8 < time.monotonic() - began < 8
     is_clean(served, "green")
 
@@ -264,8 +264,8 @@ def test_the_drain_has_a_limit(served: Host) -> None:
     served.release("two")
     with _connected(served):
         move = served.move(served.wanted("two", text="second"), drain_timeout=1)
-        go(move, "live")
-        assert move.run("settled")["dropped"] == 1
+        go(move, "promote")
+        assert move.run("finalize")["dropped"] == 1
     is_clean(served, "green")
 
 
@@ -278,21 +278,21 @@ def _connected(host: Host) -> socket.socket:
 # Runs that are cut off
 
 
-@pytest.mark.parametrize("stage", ["staged", "prepared", "live"])
+@pytest.mark.parametrize("stage", ["configure", "start", "promote"])
 @pytest.mark.parametrize("boot", [False, True], ids=["", "boot"])
 def test_a_run_that_was_cut_off_is_completed_by_the_next(served: Host, stage: str, boot: bool) -> None:
     served.release("two")
     served.deploy("two", "killed", upto=stage, text="second")
-    assert answer(served)["text"] == ("second" if stage == "live" else "first")
+    assert answer(served)["text"] == ("second" if stage == "promote" else "first")
     if boot:
         _reboot(served)
-        assert answer(served)["text"] == ("second" if stage == "live" else "first")
+        assert answer(served)["text"] == ("second" if stage == "promote" else "first")
     with pytest.raises(Locked, match=r"me .* on here.*deploy of release two"):
         served.deploy("two", "other", text="second")
     move = served.move(served.wanted("two", text="second"), "other")
-    begun = move.run("begun", dead_run="killed")
-    assert begun["move"] is (stage != "live")
-    for each in ["staged", "prepared", "live", "settled"] if begun["move"] else ["live", "settled"]:
+    plan = move.run("plan", dead_run="killed")
+    assert plan["move"] is (stage != "promote")
+    for each in ["configure", "start", "promote", "finalize"] if plan["move"] else ["promote", "finalize"]:
         move.run(each)
     assert answer(served)["text"] == "second"
     is_clean(served, links(served.places))
@@ -317,25 +317,25 @@ def _reboot(host: Host) -> None:
 def test_a_run_cut_off_between_the_flip_and_its_confirmation_boots_into_the_old(served: Host) -> None:
     served.release("two")
     move = served.move(served.wanted("two", text="second"), "killed")
-    go(move, "prepared")
+    go(move, "start")
     move._point_to("green")
     assert answer(served)["text"] == "second"
     _reboot(served)
     assert answer(served)["text"] == "first"
     other = served.move(served.wanted("two", text="second"), "other")
-    assert other.run("begun", dead_run="killed")["move"]
-    for stage in ["staged", "prepared", "live", "settled"]:
+    assert other.run("plan", dead_run="killed")["move"]
+    for stage in ["configure", "start", "promote", "finalize"]:
         other.run(stage)
     is_clean(served, "green")
 
 
 def test_another_version_can_follow_a_run_that_was_cut_off(served: Host) -> None:
     served.release("two")
-    served.deploy("two", "killed", upto="live", text="second")
+    served.deploy("two", "killed", upto="promote", text="second")
     served.release("three")
     move = served.move(served.wanted("three", text="third"), "other")
-    move.run("begun", dead_run="killed")
-    for stage in ["staged", "prepared", "live", "settled"]:
+    move.run("plan", dead_run="killed")
+    for stage in ["configure", "start", "promote", "finalize"]:
         move.run(stage)
     assert answer(served)["text"] == "third"
     is_clean(served, "blue")
@@ -344,13 +344,13 @@ def test_another_version_can_follow_a_run_that_was_cut_off(served: Host) -> None
 def test_supervisord_killed_between_the_stages(served: Host) -> None:
     served.release("two")
     move = served.move(served.wanted("two", text="second"))
-    go(move, "prepared")
+    go(move, "start")
     served.daemon.kill()
     served.daemon.start()
     wait_for(lambda: set(served.daemon.states().values()) == {"RUNNING"}, "both slots run again")
     wait_for(lambda: probe.ask(str(served.places.socket("green")), "/", "x", 1).status == 200, "an answer")
-    move.run("live")
-    move.run("settled")
+    move.run("promote")
+    move.run("finalize")
     assert answer(served)["text"] == "second"
     is_clean(served, "green")
 
@@ -387,37 +387,37 @@ def test_what_a_slot_started_in_a_session_of_its_own_ends_with_the_slot(host: Ho
 def test_whoever_took_the_new_slots_socket_is_found_out(served: Host) -> None:
     served.release("two")
     move = served.move(served.wanted("two", text="second"))
-    go(move, "live")
+    go(move, "promote")
     path = served.places.socket("green")
     path.unlink()
     with socket.socket(socket.AF_UNIX) as thief:
         thief.bind(str(path))
         thief.listen()
         with pytest.raises(SlotError, match="is not the one that listens there"):
-            move.run("settled")
+            move.run("finalize")
 
 
 def test_the_live_slot_killed_during_a_deploy(served: Host) -> None:
     served.release("two")
     move = served.move(served.wanted("two", text="second"))
-    go(move, "prepared")
+    go(move, "start")
     os.kill(served.daemon.pids()["shop_blue"], signal.SIGKILL)
-    move.run("live")
-    move.run("settled")
+    move.run("promote")
+    move.run("finalize")
     is_clean(served, "green")
 
 
 def test_an_abandoned_run_goes_back(served: Host) -> None:
     pid = answer(served)["pid"]
     served.release("two")
-    for stage in ("staged", "prepared", "live"):
+    for stage in ("configure", "start", "promote"):
         move = served.move(served.wanted("two", text="second"))
         go(move, stage)
-        assert move.run("abandoned", reason="a tasks file failed")["changed"]
+        assert move.run("abort", reason="a tasks file failed")["changed"]
         assert answer(served)["pid"] == pid
         is_clean(served, "blue")
         assert entries(served)[-1] == ("deploy", "two", "bad")
-        assert move.run("abandoned")["changed"] is False
+        assert move.run("abort")["changed"] is False
 
 
 # Commands and what is shared
@@ -427,15 +427,15 @@ def test_commands_run_in_the_slot_and_their_failure_stops_the_deploy(served: Hos
     served.release("two")
     mark = served.root / "mark"
     wanted = served.wanted("two", text="second")
-    command = Command("migrate", ["/bin/sh", "-c", f'echo "$RELEASE" > {mark}'], "staged")
-    go(served.move(wanted, commands=[command]), "staged")
+    command = Command("migrate", ["/bin/sh", "-c", f'echo "$RELEASE" > {mark}'], "configure")
+    go(served.move(wanted, commands=[command]), "configure")
     assert mark.read_text().strip() == str(served.places.release("two"))
-    served.move(wanted).run("abandoned")
-    for stage in ("staged", "prepared", "live"):
+    served.move(wanted).run("abort")
+    for stage in ("configure", "start", "promote"):
         move = served.move(wanted)
         go(
-            move, {"staged": "begun", "prepared": "staged", "live": "prepared"}[stage]
-        ) if stage != "staged" else move.run("begun")
+            move, {"configure": "plan", "start": "configure", "promote": "start"}[stage]
+        ) if stage != "configure" else move.run("plan")
         move.options = replace(
             move.options, commands=[Command("hook", ["/bin/sh", "-c", "echo no luck; exit 4"], stage)]
         )
@@ -448,11 +448,11 @@ def test_commands_run_in_the_slot_and_their_failure_stops_the_deploy(served: Hos
 def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: Host) -> None:
     served.release("two")
     mark = served.root / "mark"
-    stages = ["staged", "prepared", "live", "settled"]
+    stages = ["configure", "start", "promote", "finalize"]
     commands = [Command(f"hook {stage}", ["/bin/sh", "-c", f"echo {stage} >> {mark}"], stage) for stage in stages]
     move = served.move(served.wanted("two", text="second"), commands=commands)
-    move.run("begun")
-    result = move.run("settled")
+    move.run("plan")
+    result = move.run("finalize")
     assert mark.read_text().split() == stages
     assert (result["slot"], result["dropped"], result["said"]) == ("green", 0, ["uses loop none"])
     # The gate, at least.
@@ -469,8 +469,8 @@ def test_what_the_proxy_serves_by_itself_is_open_to_it_and_stays_so(served: Host
     static = [f"{served.places.current}/app/static", f"{served.places.current}/app/media", "/srv/other"]
     shared = {"shared_directories": ["media"], "proxy_group": "nogroup"}
     before = served.daemon.pids()
-    begun = served.deploy("one", text="first", static=static, **shared)
-    assert not begun["move"] and begun["differences"] == [f"{source}/static: closed to the proxy, which serves it"]
+    plan = served.deploy("one", text="first", static=static, **shared)
+    assert not plan["move"] and plan["differences"] == [f"{source}/static: closed to the proxy, which serves it"]
     assert (source / "static").stat().st_mode & 0o005 == 0o005
     assert served.daemon.pids() == before
     assert not served.deploy("one", text="first", static=static, **shared)["changed"]
@@ -480,14 +480,14 @@ def test_what_the_proxy_serves_by_itself_is_open_to_it_and_stays_so(served: Host
     assert (media.group(), media.stat().st_mode & 0o7777) == ("nogroup", 0o2750)
 
 
-@pytest.mark.parametrize("stage", ["staged", "prepared", "live"])
+@pytest.mark.parametrize("stage", ["configure", "start", "promote"])
 def test_one_call_that_fails_at_a_stage_leaves_the_old_slot(served: Host, stage: str) -> None:
     served.release("two")
     command = Command("hook", ["/bin/sh", "-c", "exit 4"], stage)
     move = served.move(served.wanted("two", text="second"), commands=[command])
-    move.run("begun")
+    move.run("plan")
     with pytest.raises(SlotError, match="ended with status 4"):
-        move.run("settled")
+        move.run("finalize")
     assert answer(served)["text"] == "first"
     is_clean(served, "blue")
     assert entries(served)[-1] == ("deploy", "two", "bad")
@@ -496,8 +496,8 @@ def test_one_call_that_fails_at_a_stage_leaves_the_old_slot(served: Host, stage:
 def test_one_call_goes_on_where_an_earlier_one_stopped(served: Host) -> None:
     served.release("two")
     wanted = served.wanted("two", text="second")
-    go(served.move(wanted), "prepared")
-    assert "pid" not in served.move(wanted).run("settled")
+    go(served.move(wanted), "start")
+    assert "pid" not in served.move(wanted).run("finalize")
     is_clean(served, "green")
 
 

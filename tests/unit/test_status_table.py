@@ -64,14 +64,14 @@ def test_what_is_not_well_is_explained() -> None:
         well=False,
         health=None,
         spawn_error="Exited too quickly",
-        causes=[{"cause": "Because.", "cure": "Do."}],
+        causes=[{"cause": "Because.", "fix": "Do."}],
         log_tail={"stdout": ["one", "two"], "stderr": []},
     )
     assert table(a=result(process(name="w1"), failed))[3:] == [
         "",
         "a: orders: FATAL; Exited too quickly",
         "  Likely cause: Because.",
-        "  Cure: Do.",
+        "  Fix: Do.",
         "  The end of its stdout log /var/log/x.log:",
         "    one",
         "    two",
@@ -79,7 +79,7 @@ def test_what_is_not_well_is_explained() -> None:
 
 
 def test_hosts_without_anything() -> None:
-    down = result(running=False, reason="no socket", causes=[{"cause": "C.", "cure": "D."}], log_tail=["last words"])
+    down = result(running=False, reason="no socket", causes=[{"cause": "C.", "fix": "D."}], log_tail=["last words"])
     lines = table(a=down, b=result(), c=result(missing=["web:w0", "x"]))
     assert [line.split()[1:4] for line in lines[1:5]] == [
         ["supervisord", "-", "NOT"],
@@ -91,7 +91,7 @@ def test_hosts_without_anything() -> None:
         "",
         "a: supervisord does not run: no socket",
         "  Likely cause: C.",
-        "  Cure: D.",
+        "  Fix: D.",
         "  The end of its journal:",
         "    last words",
     ]

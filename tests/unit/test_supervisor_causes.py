@@ -243,7 +243,7 @@ def test_supervisord_without_descriptors(own_daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "cause", "cure"),
+    ("section", "cause", "fix"),
     [
         ("[program:x]\ncommand=true\nuser=nosuchuser", r"no user nosuchuser", r"Create the user nosuchuser"),
         ("[program:x]\ncommand=true\nuser=54321", r"no user 54321", r"Create the user 54321"),
@@ -253,7 +253,7 @@ def test_supervisord_without_descriptors(own_daemon: Daemon) -> None:
         ("[program:x]\ncommand=true\nstartsecs=soon", r"refuses its configuration: .*soon", r"Correct the file"),
     ],
 )
-def test_configuration(own_daemon: Daemon, section: str, cause: str, cure: str) -> None:
+def test_configuration(own_daemon: Daemon, section: str, cause: str, fix: str) -> None:
     own_daemon.start()
     own_daemon.extra = section
     own_daemon.write()
@@ -261,7 +261,7 @@ def test_configuration(own_daemon: Daemon, section: str, cause: str, cure: str) 
         own_daemon.run("x")
     told = str(caught.value)
     assert re.search(rf"Likely cause: .*{cause}", told), told
-    assert re.search(rf"Cure: .*{cure}", told), told
+    assert re.search(rf"Fix: .*{fix}", told), told
 
 
 def test_configuration_keeps_secrets(own_daemon: Daemon) -> None:
@@ -335,7 +335,7 @@ def test_every_rule_can_be_rendered() -> None:
     for rule in (*causes.RULES, *causes.GENERAL_RULES):
         groups = dict.fromkeys(causes._compiled(rule.pattern).groupindex, "7")
         facts = causes._facts(groups, causes.Evidence(name="web"))
-        assert rule.cause.format_map(facts) and rule.cure.format_map(facts), rule
+        assert rule.cause.format_map(facts) and rule.fix.format_map(facts), rule
         assert rule.channel in causes.CHANNELS
 
 

@@ -165,5 +165,5 @@ def test_an_app_that_is_not_well_says_why(host, play, converge_playbook) -> None
     assert done.status != 0
     assert "orders runs, but GET http://localhost/nowhere" in said
     assert "404" in said
-    assert "Likely cause: The app runs and knows no such path for its health (404). Cure: Set the app's" in said
+    assert "Likely cause: The app runs and knows no such path for its health (404). Fix: Set the app's" in said
     assert "GET /nowhere" in said.split("The end of its log", 1)[1]

@@ -199,9 +199,9 @@ def test_the_next_good_one_works_again(good) -> None:
 
 RELEASES = "ls -A /opt/fastapi/apps/orders/releases"
 # The source is there, and then what the lock says.
-STAGES = ["fetched", "begun", "staged", "prepared", "live", "settled"]
+STAGES = ["fetched", "plan", "configure", "start", "promote", "finalize"]
 # What makes a stage last, so that it is seen.
-HOOKS = {"staged": "after_build", "prepared": "before_flip", "live": "after_flip", "settled": "after_drain"}
+HOOKS = {"configure": "after_build", "start": "before_flip", "promote": "after_flip", "finalize": "after_drain"}
 PAUSE = ["sleep", "3"]
 
 
@@ -291,7 +291,7 @@ def shut_down(names: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "end"),
-    [*((stage, cut_the_power) for stage in STAGES), ("prepared", shut_down), ("live", shut_down)],
+    [*((stage, cut_the_power) for stage in STAGES), ("start", shut_down), ("promote", shut_down)],
     ids=lambda part: getattr(part, "__name__", part),
 )
 def test_host_restarted(hosts, source, start, good, wait_for, stage, end) -> None:
@@ -315,7 +315,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("stage", ["prepared", "live"])
+@pytest.mark.parametrize("stage", ["start", "promote"])
 @pytest.mark.parametrize("victim", list(KILLED))
 def test_killed_on_the_host(hosts, source, start, good, wait_for, victim, stage) -> None:
     old = [served(host) for host in hosts]

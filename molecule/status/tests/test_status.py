@@ -169,7 +169,7 @@ def test_what_is_broken(status, host_names) -> None:
         for program, (_section, cause) in BROKEN.items():
             start = next(number for number, line in enumerate(lines) if line.startswith(f"{name}: {program}: "))
             assert re.search(cause, lines[start + 1]), lines[start : start + 8]
-            assert lines[start + 2].lstrip().startswith("Cure: ")
+            assert lines[start + 2].lstrip().startswith("Fix: ")
         # The apps beside them are well.
         assert row_of(lines, name, "orders")[8].startswith("200 in ")
 

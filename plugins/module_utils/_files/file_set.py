@@ -171,7 +171,7 @@ def compare(item: Item) -> Optional[Difference]:
             if item.secret:
                 difference.before = "(other secret content, not shown)\n"
             elif item.secret_lines:
-                difference.before = _veiled(current, item.secret_lines, set(_lines(item.content)))
+                difference.before = _redacted(current, item.secret_lines, set(_lines(item.content)))
     if stat.S_IMODE(found.st_mode) != item.mode:
         difference.reasons.append(f"mode {stat.S_IMODE(found.st_mode):04o} -> {item.mode:04o}")
     if found.st_uid != user_id(item.owner):
@@ -201,7 +201,7 @@ def _shown(item: Item, content: Optional[bytes]) -> str:
     if item.secret:
         return "(secret content, not shown)\n"
     if item.secret_lines:
-        return _veiled(content, item.secret_lines, set(_lines(content)))
+        return _redacted(content, item.secret_lines, set(_lines(content)))
     return content.decode("utf-8", "replace")
 
 
@@ -209,7 +209,7 @@ def _lines(content: bytes) -> list[str]:
     return content.decode("utf-8", "replace").splitlines(keepends=True)
 
 
-def _veiled(content: bytes, beginning: str, same: set[str]) -> str:
+def _redacted(content: bytes, beginning: str, same: set[str]) -> str:
     """The text without the secrets in it, of which those that are not in the same lines look different."""
     try:
         pattern = re.compile(beginning)
@@ -218,8 +218,8 @@ def _veiled(content: bytes, beginning: str, same: set[str]) -> str:
     shown = []
     for line in _lines(content):
         found = pattern.match(line)
-        veil = "(secret, not shown)" if line in same else "(other secret, not shown)"
-        shown.append(f"{line[: found.end()]}{veil}\n" if found else line)
+        mark = "(secret, not shown)" if line in same else "(other secret, not shown)"
+        shown.append(f"{line[: found.end()]}{mark}\n" if found else line)
     return "".join(shown)
 
 

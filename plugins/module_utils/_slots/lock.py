@@ -154,4 +154,4 @@ class Lock:
 
 class LostLock(Exception):
     def __init__(self) -> None:
-        super().__init__("the lock of this run is gone, or was never taken: the stages begin with state=begun")
+        super().__init__("the lock of this run is gone, or was never taken: the stages begin with state=plan")

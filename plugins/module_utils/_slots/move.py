@@ -3,14 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The move that every change of an app is: fill the idle slot, prove it, make it live, drain and stop the old one.
 
-A run goes through the stages in their order: begun, staged, prepared, live, settled; one call may take it through
-several of them. abandoned is for what failed between two calls. Each stage leaves the host so that it may be cut off
+A run goes through the stages in their order: plan, configure, start, promote, finalize; one call may take it through
+several of them. abort is for what failed between two calls. Each stage leaves the host so that it may be cut off
 and started anew there, at any moment:
 
-    begun, staged    the live slot is as it was, nothing of the idle one is loaded
-    prepared         both run and both start at boot, live.sock leads to the old one, now and after a boot
-    live             live.sock leads to the new one; after a boot still to the old one until all confirmed it
-    settled          the old one is drained, then forgotten by the boot, then stopped
+    plan, configure  the live slot is as it was, nothing of the idle one is loaded
+    start            both run and both start at boot, live.sock leads to the old one, now and after a boot
+    promote          live.sock leads to the new one; after a boot still to the old one until all confirmed it
+    finalize         the old one is drained, no longer started at boot, then stopped
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock i
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import (
     LAUNCH_FILE,
-    RELEASE_CARD,
+    RELEASE_METADATA,
     Places,
     SlotError,
     Wanted,
-    card_of,
     link_text,
+    metadata_of,
     observe,
     reasons_to_move,
     reasons_to_tidy,
-    release_card_of,
+    release_metadata_of,
     supervised,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import process as control
@@ -70,7 +70,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor i
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place
 
-STAGES = ("begun", "staged", "prepared", "live", "settled", "abandoned")
+STAGES = ("plan", "configure", "start", "promote", "finalize", "abort")
 ACTIONS = ("deploy", "rollback", "restart")
 # What gunicorn_uvicorn leaves for an app without slots.
 IN_PLACE_FILES = (
@@ -153,14 +153,14 @@ class Move:
 
     def run(self, stage: str, dead_run: str = "", reason: str = "", check_mode: bool = False) -> dict[str, Any]:
         if check_mode:
-            return self.begun("", check_mode=True) if stage == "begun" else {"changed": True}
+            return self.plan("", check_mode=True) if stage == "plan" else {"changed": True}
         self.places.app.mkdir(mode=0o711, parents=True, exist_ok=True)
         try:
             with exclusive(self.places.app / ".deploy.flock"):
-                if stage == "begun":
-                    return self.begun(dead_run)
-                if stage == "abandoned":
-                    return self.abandoned(reason)
+                if stage == "plan":
+                    return self.plan(dead_run)
+                if stage == "abort":
+                    return self.abort(reason)
                 return self._later_stage(stage)
         except Locked as error:
             raise Locked(error.claim or self.lock.read()) from None
@@ -189,9 +189,9 @@ class Move:
         finally:
             self.waited += time.monotonic() - began
 
-    # begun
+    # plan
 
-    def begun(self, dead_run: str, check_mode: bool = False) -> dict[str, Any]:
+    def plan(self, dead_run: str, check_mode: bool = False) -> dict[str, Any]:
         """Compares; when there is something to do, takes the lock and says which slot it will be done in."""
         connection = self.options.connection
         if check_mode:
@@ -209,7 +209,7 @@ class Move:
             "move": bool(moves),
             "differences": moves + tidies,
             "release": self.wanted.release,
-            "previous": card_of(self.places, seen.live).get("release", "") if seen.live else "",
+            "previous": metadata_of(self.places, seen.live).get("release", "") if seen.live else "",
             "slot": slot,
         }
         if result["changed"] and not check_mode:
@@ -219,7 +219,7 @@ class Move:
                 old=seen.live if moves and seen.live else "",
                 action=self.options.action,
                 release=self.wanted.release,
-                stage="begun",
+                stage="plan",
                 fresh=bool(moves),
             )
         return result
@@ -228,7 +228,7 @@ class Move:
         """A restart keeps the live release, a rollback asks the ledger; both keep what the release was built from."""
         if self.options.action == "deploy":
             return
-        held = card_of(self.places, live).get("release", "") if live else ""
+        held = metadata_of(self.places, live).get("release", "") if live else ""
         if self.options.action == "restart":
             if not held:
                 raise SlotError(f"{self.places.name} has no live release to restart; deploy it")
@@ -246,13 +246,13 @@ class Move:
 
     def _keep_what_it_was_built_from(self) -> None:
         if self.options.action != "deploy":
-            card = release_card_of(self.places, self.wanted.release)
-            build = card.get("build", self.wanted.build)
-            self.wanted = replace(self.wanted, revision=card.get("revision", ""), build=build)
+            metadata = release_metadata_of(self.places, self.wanted.release)
+            build = metadata.get("build", self.wanted.build)
+            self.wanted = replace(self.wanted, revision=metadata.get("revision", ""), build=build)
 
-    # staged
+    # configure
 
-    def _staged(self, claim: Claim) -> dict[str, Any]:
+    def _configure(self, claim: Claim) -> dict[str, Any]:
         slot, places = claim.slot, self.places
         self._retire(slot)
         environment = Place(str(places.release(claim.release) / "venv")).published()
@@ -276,9 +276,9 @@ class Move:
 
     def _note_what_is_built(self, claim: Claim) -> None:
         if claim.action == "deploy":
-            card = {"revision": self.wanted.revision, "build": self.wanted.build}
-            path = self.places.release(claim.release) / RELEASE_CARD
-            self._write(Item(str(path), "root", "root", 0o640, (json.dumps(card) + "\n").encode()))
+            metadata = {"revision": self.wanted.revision, "build": self.wanted.build}
+            path = self.places.release(claim.release) / RELEASE_METADATA
+            self._write(Item(str(path), "root", "root", 0o640, (json.dumps(metadata) + "\n").encode()))
 
     def _share(self, source: Path) -> None:
         """Links what all releases share into this one, in the place of what it brings under that name."""
@@ -308,9 +308,9 @@ class Move:
         names = public_paths.below(self.places.current / "app", self.options.static)
         public_paths.open_up(self.places.release(release) / "app", names)
 
-    # prepared
+    # start
 
-    def _prepared(self, claim: Claim) -> dict[str, Any]:
+    def _start(self, claim: Claim) -> dict[str, Any]:
         slot = claim.slot
         self._write(self.wanted.program_item(self.places, slot))
         with self._waiting():
@@ -362,9 +362,9 @@ class Move:
                 f"state {process.state}. {process.spawn_error}{self._log_end(slot)}"
             )
 
-    # live
+    # promote
 
-    def _live(self, claim: Claim) -> dict[str, Any]:
+    def _promote(self, claim: Claim) -> dict[str, Any]:
         slot = claim.slot
         self._point_to(slot)
         self._confirm(slot)
@@ -437,9 +437,9 @@ class Move:
                     f"{self.options.soak_failures} are allowed. Last answer: {answer}.{self._log_end(slot)}"
                 )
 
-    # settled
+    # finalize
 
-    def _settled(self, claim: Claim) -> dict[str, Any]:
+    def _finalize(self, claim: Claim) -> dict[str, Any]:
         places = self.places
         self._record(claim, ledger.GOOD, "")
         with self._waiting():
@@ -461,7 +461,7 @@ class Move:
         while (open_ones := probe.connections(path)) and time.monotonic() < deadline:
             self._renew()
             time.sleep(POLL_SECONDS)
-        self._forget(self.places.program_file(slot), self.places.program(slot))
+        self._unload(self.places.program_file(slot), self.places.program(slot))
         if self.places.slot(slot).exists():
             shutil.rmtree(self.places.slot(slot))
         return open_ones
@@ -472,12 +472,12 @@ class Move:
 
     def _retire_in_place(self) -> None:
         if self.places.in_place_file.exists() or Name(self.places.name, self.places.name) in self._supervised():
-            self._forget(self.places.in_place_file, self.places.name)
+            self._unload(self.places.in_place_file, self.places.name)
         for name in IN_PLACE_FILES:
             if (self.places.etc / name).exists():
                 (self.places.etc / name).unlink()
 
-    def _forget(self, file: Path, program: str) -> None:
+    def _unload(self, file: Path, program: str) -> None:
         if file.exists():
             file.unlink()
         self._control(program, "absent")
@@ -505,7 +505,7 @@ class Move:
 
     # Failure
 
-    def abandoned(self, reason: str) -> dict[str, Any]:
+    def abort(self, reason: str) -> dict[str, Any]:
         """Something else of the run failed: back to the old slot, as far as this is still there."""
         if not self.lock.is_mine():
             return {"changed": False}
@@ -515,7 +515,7 @@ class Move:
 
     def _give_up(self, claim: Claim, reason: str) -> None:
         """The old version goes on, the new one is cleared away and noted as bad."""
-        if claim.fresh and claim.stage != "settled":
+        if claim.fresh and claim.stage != "finalize":
             seen = observe(self.places, self.options.connection)
             if seen.linked == claim.slot:
                 back = claim.old or None
@@ -599,8 +599,8 @@ class Move:
 
 
 def _stages_to(claim: Claim, stage: str) -> Sequence[str]:
-    """What is left on the way to a stage, with it. A run that fills no slot begins with live."""
-    reached = STAGES.index(claim.stage) if claim.fresh or claim.stage != "begun" else STAGES.index("prepared")
+    """What is left on the way to a stage, with it. A run that fills no slot begins with promote."""
+    reached = STAGES.index(claim.stage) if claim.fresh or claim.stage != "plan" else STAGES.index("start")
     return STAGES[reached + 1 : STAGES.index(stage) + 1] or (stage,)
 
 

@@ -45,8 +45,8 @@ SLOT_TOKEN = "{slot}"
 # Of a slot's directory: how the launcher beside it starts the slot.
 LAUNCH_FILE = "launch.json"
 PYTHON = "/usr/bin/python3"
-CARD = "slot.json"
-RELEASE_CARD = "release.json"
+METADATA = "slot.json"
+RELEASE_METADATA = "release.json"
 
 
 class SlotError(Exception):
@@ -164,12 +164,12 @@ class Wanted:
     def slot_items(self, places: Places, slot: str) -> list[Item]:
         """Everything of a slot but the link to its environment."""
         folder = places.slot(slot)
-        card = {"release": self.release, "revision": self.revision, "fingerprint": self.fingerprint}
+        metadata = {"release": self.release, "revision": self.revision, "fingerprint": self.fingerprint}
         return [
             *self.directories,
             Item(str(folder), "root", self.group, 0o750),
             *(replace(item, path=str(folder / item.path)) for item in self.files),
-            Item(str(folder / CARD), "root", "root", 0o644, (json.dumps(card, indent=1) + "\n").encode()),
+            Item(str(folder / METADATA), "root", "root", 0o644, (json.dumps(metadata, indent=1) + "\n").encode()),
             Item(str(folder / "release"), "root", "root", 0o777, target=str(places.release(self.release))),
         ]
 
@@ -254,14 +254,14 @@ def _kept(places: Places) -> Optional[str]:
     return found[1] if found else None
 
 
-def card_of(places: Places, slot: str) -> dict[str, str]:
+def metadata_of(places: Places, slot: str) -> dict[str, str]:
     """What a slot holds: release, revision and fingerprint; empty when nobody can tell."""
-    return _read_json(places.slot(slot) / CARD)
+    return _read_json(places.slot(slot) / METADATA)
 
 
-def release_card_of(places: Places, release: str) -> dict[str, str]:
+def release_metadata_of(places: Places, release: str) -> dict[str, str]:
     """What a release was made from: revision and build."""
-    return _read_json(places.release(release) / RELEASE_CARD)
+    return _read_json(places.release(release) / RELEASE_METADATA)
 
 
 def _read_json(path: Path) -> dict[str, str]:
@@ -278,9 +278,9 @@ def reasons_to_move(places: Places, wanted: Wanted, seen: Observed) -> list[str]
     if live is None:
         return ["no slot is live yet"]
     reasons = []
-    card = card_of(places, live)
-    if card.get("release") != wanted.release:
-        reasons.append(f"release {card.get('release', '(unknown)')} -> {wanted.release}")
+    metadata = metadata_of(places, live)
+    if metadata.get("release") != wanted.release:
+        reasons.append(f"release {metadata.get('release', '(unknown)')} -> {wanted.release}")
     program = wanted.program_item(places, live)
     differing = filter(None, map(compare, [*wanted.slot_items(places, live), program]))
     reasons += [f"{found.item.path}: {', '.join(found.reasons)}" for found in differing]
@@ -316,10 +316,10 @@ def reasons_to_tidy(places: Places, wanted: Wanted, seen: Observed, static: Sequ
             reasons.append(f"{places.program(slot)}: left by an earlier run")
     if seen.in_place or places.in_place_file.exists():
         reasons.append(f"{places.name}: the program from before the app had slots")
-    source = places.release(card_of(places, live).get("release", "")) / "app"
+    source = places.release(metadata_of(places, live).get("release", "")) / "app"
     for name in public_paths.closed(source, public_paths.below(places.current / "app", static)):
         reasons.append(f"{source / name}: closed to the proxy, which serves it")
     last = ledger.last_good(ledger.read(places.ledger))
-    if last is None or last.fingerprint != card_of(places, live).get("fingerprint"):
+    if last is None or last.fingerprint != metadata_of(places, live).get("fingerprint"):
         reasons.append(f"{places.ledger}: does not tell of the live slot")
     return reasons

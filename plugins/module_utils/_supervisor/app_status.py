@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How all programs of a host fare, in one look: states, memory, restarts, health, and what ails those not well."""
+"""The status of all programs of a host, in one look: states, memory, restarts, health, and what is wrong."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def _look(
     health = _health_of(shown, checks)
     unwell = [process for process in shown if not _is_well(process, health.get(process.name), past.get(process.name))]
     tails = status.log_tails(supervisor, unwell, max(log_lines, evidence.LINES_TO_READ) if log_lines else 0)
-    ailing = {name: result.text for name, result in health.items() if not result.well}
-    known_of = evidence.gather(supervisor, unwell, tails, past, health=ailing, refusals={})
+    unhealthy = {name: result.text for name, result in health.items() if not result.well}
+    known_of = evidence.gather(supervisor, unwell, tails, past, health=unhealthy, refusals={})
     table = host.ProcessTable() if supervisor.address.path else None
     return {
         "running": True,

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From what is known of a process that is not well to the likely cause and its cure. Looks at nothing by itself."""
+"""From what is known of a process that is not well to the likely cause and its fix. Looks at nothing by itself."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Evidence:
 
 
 class Rule(NamedTuple):
-    """A symptom in one channel; {fields} of cause and cure are the pattern's groups and the facts of _facts."""
+    """A symptom in one channel; {fields} of cause and fix are the pattern's groups and the facts of _facts."""
 
     symptom: str
     channel: str
     pattern: str
     cause: str
-    cure: str
+    fix: str
 
 
 # The channels, from the strongest evidence to the weakest. See _channels for what is in them.
@@ -836,7 +836,7 @@ class Finding(NamedTuple):
 
 
 def explain(evidence: Evidence) -> list[dict[str, str]]:
-    """The likely causes with their cures: one for what does not run, one a symptom for what runs and is not well."""
+    """The likely causes with their fixes: one for what does not run, one a symptom for what runs and is not well."""
     channels = _channels(evidence)
     found = sorted(_findings(RULES, channels), key=lambda finding: finding.strength)
     if not found:
@@ -894,7 +894,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _words(finding: Finding, evidence: Evidence) -> dict[str, str]:
     facts = _facts(finding.match.groupdict(default=""), evidence)
-    return {"cause": finding.rule.cause.format_map(facts), "cure": finding.rule.cure.format_map(facts)}
+    return {"cause": finding.rule.cause.format_map(facts), "fix": finding.rule.fix.format_map(facts)}
 
 
 def _facts(groups: dict[str, str], evidence: Evidence) -> dict[str, str]:
@@ -917,5 +917,5 @@ def in_words(causes: Iterable[Mapping[str, Any]], indent: str = "  ") -> list[st
     """Lines for a message."""
     lines = []
     for each in causes:
-        lines += [f"{indent}Likely cause: {each['cause']}", f"{indent}Cure: {each['cure']}"]
+        lines += [f"{indent}Likely cause: {each['cause']}", f"{indent}Fix: {each['fix']}"]
     return lines

@@ -233,7 +233,7 @@ class Supervisor:
         self._config = connection.config
         found = None if connection.server_url else _settings(connection.config)
         self._label = f"{connection.config}: serverurl" if found else "server_url"
-        self._cure = f"restart it if {connection.config} has changed since" if found else "correct server_url"
+        self._fix = f"restart it if {connection.config} has changed since" if found else "correct server_url"
         # Whether the login is the file's, or none because the file has none.
         self._login_of_file = found is not None and connection.username is None
         if found and self._login_of_file:
@@ -345,12 +345,12 @@ class Supervisor:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return NoSocket(
                 f"{where}: there is no socket {self.address.path}. supervisord is not running, or the file= of its "
-                f"[unix_http_server] is another one; start supervisord or {self._cure}"
+                f"[unix_http_server] is another one; start supervisord or {self._fix}"
             )
         if isinstance(error, ConnectionRefusedError):
             return Refused(
                 f"{where}: connection refused, nobody listens at {self.address}. supervisord is not running, "
-                f"or its configuration has no HTTP server there; start supervisord or {self._cure}"
+                f"or its configuration has no HTTP server there; start supervisord or {self._fix}"
             )
         if isinstance(error, PermissionError):
             return AccessDenied(

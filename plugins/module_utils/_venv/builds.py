@@ -176,9 +176,9 @@ class Place:
             superseded = stamp and current_stamp and stamp.fingerprint == current_stamp.fingerprint
             if len(kept) < keep and stamp and not superseded:
                 kept.add(build)
-        doomed = [build for build in times if build not in kept]
-        used = in_use({self.link, self.parent / self.name}, times) if doomed else set()
-        for build in doomed:
+        stale = [build for build in times if build not in kept]
+        used = in_use({self.link, self.parent / self.name}, times) if stale else set()
+        for build in stale:
             if build not in used:
                 remove_build(build)
 

@@ -152,7 +152,7 @@ class _Run:
         _build, stamp = self._home_for(wanted)
         missing = [] if stamp else self._missing_for_a_build()
         if self.check_mode:
-            return self._foretell(wanted, reasons + missing)
+            return self._predict(wanted, reasons + missing)
         with self.place.locked(self.settings.timeout) as lock:
             # Another run may have built it while this one waited.
             reasons = self._reasons(wanted)
@@ -310,7 +310,7 @@ class _Run:
             after=None if reasons else dict(packages),
         )
 
-    def _foretell(self, wanted: Wanted, reasons: list[str]) -> Result:
+    def _predict(self, wanted: Wanted, reasons: list[str]) -> Result:
         """Check mode, with a change to come."""
         result = self._result(wanted, reasons)
         build, stamp = self._home_for(wanted)

@@ -1,4 +1,4 @@
-"""Tells, as the app's user and in its environment, whether its server would start.
+"""Checks, as the app's user and in its environment, whether its server would start.
 
 usage: check.py --bind ADDRESS --options NAME,NAME [--worker-class CLASS] [--loop NAME --http NAME] -- COMMAND...
 COMMAND is the server's own check, which imports the app. It comes last and its output and status are the result's.

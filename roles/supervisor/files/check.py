@@ -1,4 +1,4 @@
-"""Tells whether supervisor would read a candidate of its configuration, beside the program files that are there.
+"""Checks whether supervisor would read a candidate of its configuration, beside the program files that are there.
 
 usage: check.py STAGE, the folder under which the candidates lie at their full paths
 
@@ -24,7 +24,7 @@ def for_owner_alone(path, flags):
 
 
 def refuse_open_directories(servers):
-    """Whoever may write to a socket's directory can put another one there, and be told the password."""
+    """Whoever may write to a socket's directory can put another one there, and receive the password."""
     for server in servers:
         if server["family"] == socket.AF_UNIX:
             directory = os.path.dirname(server["file"])

@@ -32,7 +32,7 @@ class SettingError(Exception):
 
 
 class Event(NamedTuple):
-    """A change of a process's state. supervisord tells pid and expected of an exit, and neither with FATAL."""
+    """A change of a process's state. supervisord sends pid and expected of an exit, and neither with FATAL."""
 
     name: str
     identifier: str
