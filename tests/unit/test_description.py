@@ -56,8 +56,9 @@ def test_a_certificate_is_replaced_with_its_key() -> None:
     }
     before = copy.deepcopy(defaults)
     assert described(SLOTTED, nginx_defaults=defaults)["tls"] == defaults["tls"]
-    own = described({**SLOTTED, "tls": {"certificate": "/a.crt", "key": "/a.key"}}, nginx_defaults=defaults)
-    assert own["tls"] == {"certificate": "/a.crt", "key": "/a.key", "hsts": "max-age=5"}
+    given = {"certificate_content": "a certificate", "key_content": "a key"}
+    own = described({**SLOTTED, "tls": given}, nginx_defaults=defaults)
+    assert own["tls"] == {**given, "hsts": "max-age=5"}
     assert own["nginx"] == {"gzip": False, "keepalive": 4}
     assert defaults == before
 
