@@ -84,6 +84,7 @@ def bench_latency(results: Results, options: Namespace) -> None:
         "begin": begin,
         "moves": moves,
         "requests": result["requests"],
+        "lost": result["failed"],
         "failures": result["failures"],
         "seconds": [
             {

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .results import Results, Row
+from .results import Results, Row, shown
 
 MISSING = (
     "no plots: matplotlib is missing. `make setup` installs it with the other tools, "
     "`.venv/bin/python -m pip install matplotlib` alone. Everything is in results.json as well."
 )
+# The top of the scale of latencies: the load's slowest answers are faster, or they are lost.
 LIMIT_MS = 5000
 
 
@@ -46,11 +47,11 @@ def draw_latency(figure: Any, results: Results) -> None:
     for name, width in (("max", 0.6), ("p99", 0.9), ("p50", 1.2)):
         panel.plot(places, [second[name] for second in series["seconds"]], label=name, linewidth=width)
     lost = [failure["at"] - begin for failure in series["failures"]]
-    panel.plot(lost, [LIMIT_MS / 2] * len(lost), "x", color="tab:red", label=f"lost ({len(lost)})")
+    panel.plot(lost, [LIMIT_MS / 2] * len(lost), "x", color="tab:red", label=f"lost ({series['lost']})")
     panel.set_yscale("log")
     panel.set_ylim(0.5, LIMIT_MS)
     panel.set_xlabel("seconds")
-    panel.set_ylabel("milliseconds, of the requests begun in each second")
+    panel.set_ylabel("milliseconds, for each second")
     panel.legend(loc="upper right", ncols=4, bbox_to_anchor=(1, -0.12), frameon=False)
     figure.suptitle(f"{series['requests']} requests through nginx while an app moves")
 
@@ -64,8 +65,9 @@ def bars(title: str, bench: str, chosen: Callable[[Row], bool] = lambda row: Tru
         panel.barh([row.what for row in rows], [row.value for row in rows], color="tab:blue", alpha=0.6)
         for row in rows:
             panel.plot(row.samples, [row.what] * len(row.samples), ".", color="black", markersize=4)
-            ratio = f"   {row.ratio:.2f} x" if row.ratio is not None else ""
-            panel.text(max(row.samples), row.what, f"  {row.value:.3g}{ratio}", va="center", fontsize=8)
+            label = shown(row.value) + (f" ({row.ratio:.2f} x)" if row.ratio is not None else "")
+            end = (max(row.samples), row.what)
+            panel.annotate(label, end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
         panel.margins(x=0.2)
         panel.set_xlabel(rows[0].unit)
         figure.suptitle(title)

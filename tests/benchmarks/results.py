@@ -55,9 +55,9 @@ class Results:
         self.rows.append(row)
         # A bench that fails later takes nothing away.
         self.write()
-        spread = f"{min(taken):.4g} to {max(taken):.4g}" if len(taken) > 1 else ""
+        spread = f"{shown(min(taken))} to {shown(max(taken))}" if len(taken) > 1 else ""
         compared = f"{ratio:6.2f} x {row.of}" if ratio is not None else ""
-        print(f"{bench:<11}{what:<56}{value:>10.4g} {unit:<6}{spread:<20}{compared}".rstrip(), flush=True)
+        print(f"{bench:<11}{what:<56}{shown(value):>10} {unit:<6}{spread:<20}{compared}".rstrip(), flush=True)
         return row
 
     def of(self, bench: str) -> list[Row]:
@@ -69,6 +69,10 @@ class Results:
         text = {"machine": self.machine, "rows": [asdict(row) for row in self.rows], "series": self.series}
         path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
         return path
+
+
+def shown(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def alternating(functions: Mapping[str, Callable[[], float]], runs: int) -> dict[str, list[float]]:
