@@ -76,7 +76,7 @@ def bench_deploy(results: Results, options: Namespace) -> None:
             "facts alone": lambda: place.play(inventory, str(place.facts)),
             "deploy, nothing to do": lambda: place.play(inventory, DEPLOY, changes=False),
             "deploy of new code": new_code,
-            # Back from the code of the step before.
+            # Back from the code of the step before, which then goes live with the other dependencies.
             "rollback": lambda: place.play(inventory, ROLLBACK, "--extra-vars", "app=orders"),
             "deploy of other dependencies": new_dependencies,
         }
