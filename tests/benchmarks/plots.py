@@ -29,7 +29,8 @@ def draw_noop(figure: Any, results: Results) -> None:
             panel.errorbar(places, values, yerr=(below, above), marker="o", markersize=4, capsize=3, label=what)
         panel.set_xlabel(f"{counted}, on one host" if counted == "apps" else f"{counted}, one app each")
         panel.set_xticks(sorted({row.at[counted] for row in rows}))
-        panel.set_ylim(bottom=0)
+    # Once all is drawn: a limit that is set ends the automatic ones, of both panels.
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("seconds")
     axes[0].legend()
     figure.suptitle("Runs with nothing to do")
