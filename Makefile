@@ -1,7 +1,7 @@
 # make demo   one host, an app on it, its answer and its URL
 # make test   lint, unit tests and the scenarios
 # make test-all  that, and half an hour of deploys that are cut off anywhere
-# make bench  what things cost, as ratios
+# make bench  what things cost, as ratios, JSON and plots
 # make clean  takes away all that these made
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -4,12 +4,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A bounded load on one app through its proxy, and an account of every request that failed.
 
-usage: client.py --host NAME [--port 80] --seconds N [--stop FILE] [--marks FILE] > result.json
+usage: client.py --host NAME [--port 80] --seconds N [--stop FILE] [--marks FILE] [--records FILE] > result.json
 
 Connections: some send GET and POST over kept connections, some open a new one for each request, a few ask for what
 takes three seconds, and a few hold websockets over which they send a word each second. It ends after so many seconds,
 or when the file of --stop is there. --marks is a file of lines "SECONDS NAME" (of time.time()), which may grow while
-this runs: the times of requests are reported for each of these phases.
+this runs: the times of requests are reported for each of these phases. --records is a file for each timed request, as
+JSON: its start (of time.time()) and the seconds that it took.
 """
 
 from __future__ import annotations
@@ -237,9 +238,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--stop", default="")
     parser.add_argument("--marks", default="")
+    parser.add_argument("--records", default="")
     options = parser.parse_args()
     client = Client(options)
     asyncio.run(client.run())
+    if options.records:
+        with open(options.records, "w", encoding="utf-8") as stream:
+            json.dump([(round(start, 4), round(duration, 6)) for start, duration in client.times], stream)
     json.dump(client.result(read_marks(options.marks)), sys.stdout)
 
 
