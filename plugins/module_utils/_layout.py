@@ -23,6 +23,11 @@ def live_socket(app: str) -> str:
     return f"{run_directory(app)}/{LIVE_SOCKET}"
 
 
+def live_bind(app: str) -> str:
+    """The same as an app's bind."""
+    return UNIX + live_socket(app)
+
+
 def slot_socket(app: str, slot: str) -> str:
     return f"{run_directory(app)}/{slot}/{SOCKET}"
 

@@ -56,12 +56,7 @@ PROGRAM_INSTEAD = {
 @functools.cache
 def app_spec() -> dict[str, Any]:
     """The options of one app, as Ansible's validator takes them."""
-    options: dict[str, Any] = {}
-    for role in _description.ROLES:
-        known = _spec.role_options(role)
-        options.update(
-            {key: {**known[name], "required": False} for key, name in _description.role_keys().items() if name in known}
-        )
+    options: dict[str, Any] = {key: {**option, "required": False} for key, _name, option in _description.role_options()}
     options["supervisor"]["options"] = _supervisor_config.program_options()
     options.update(_description.nginx_options())
     return options
@@ -168,7 +163,7 @@ def _illegal_slot_values(app: Mapping[str, Any]) -> Iterator[str]:
     if not app.get("server_names"):
         return
     # What has no source is served by somebody else, who says where.
-    own_bind = _layout.UNIX + _layout.live_socket(str(app.get("name")))
+    own_bind = _layout.live_bind(str(app.get("name")))
     if app.get("source") and app.get("bind") and app["bind"] != own_bind:
         yield f"bind is {app['bind']!r}: an app with server_names listens on sockets of its own; remove bind"
     for server, key in KEEPALIVES.items():

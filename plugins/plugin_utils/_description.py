@@ -27,14 +27,17 @@ CERTIFICATE_KEYS = ("certificate", "certificate_content", "key", "key_content")
 
 
 @functools.cache
-def role_keys() -> dict[str, str]:
-    """The keys of an app that the roles have a variable for, each with the variable's name."""
-    return {
-        name[len(role) + 1 :]: name
+def role_options() -> list[tuple[str, str, dict[str, Any]]]:
+    """The variables of the roles that are about an app: the app's key, the variable's name, its spec.
+
+    A key may be there twice: each role has a variable of its own for the name.
+    """
+    return [
+        (name[len(role) + 1 :], name, option)
         for role in ROLES
-        for name in _spec.role_options(role)
+        for name, option in _spec.role_options(role).items()
         if name[len(role) + 1 :] not in NOT_OF_AN_APP
-    }
+    ]
 
 
 @functools.cache
@@ -46,17 +49,16 @@ def nginx_options() -> dict[str, Any]:
 
 def variables_of_apps() -> list[str]:
     """The variables that a description is made of, beside the app itself."""
-    return [*role_keys().values(), NGINX_DEFAULTS]
+    return [*(name for _key, name, _option in role_options()), NGINX_DEFAULTS]
 
 
 def defaults_of(variables: Mapping[str, Any]) -> dict[str, Any]:
     """What an app has that leaves a key out, from the variables and else from the roles' defaults."""
     defaults = {}
-    for role in ROLES:
-        for name, option in _spec.role_options(role).items():
-            value = variables.get(name, option.get("default"))
-            if value is not None and name[len(role) + 1 :] in role_keys():
-                defaults[name[len(role) + 1 :]] = value
+    for key, name, option in role_options():
+        value = variables.get(name, option.get("default"))
+        if value is not None:
+            defaults[key] = value
     own = variables.get(NGINX_DEFAULTS)
     if isinstance(own, Mapping):
         defaults.update({key: own[key] for key in own.keys() & nginx_options().keys() - {"server_names"}})
@@ -80,7 +82,7 @@ def complete(app: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     whole = _over(rest, app)
     if names and not app.get("bind"):
         # Its sockets are its own, whatever other apps listen on.
-        whole["bind"] = _layout.UNIX + _layout.live_socket(str(whole.get("name")))
+        whole["bind"] = _layout.live_bind(str(whole.get("name")))
     return whole
 
 

@@ -107,7 +107,7 @@ def _ended(text: Any) -> str:
 def upstream(app: Mapping[str, Any]) -> str:
     """Where nginx finds the app, as its directive `server` takes it: the live slot's link, or the app's own bind."""
     if not app.get("bind"):
-        return _layout.UNIX + _layout.live_socket(str(app["name"]))
+        return _layout.live_bind(str(app["name"]))
     probe = _serving.probe_address(str(app["bind"]), "")
     return f"unix:{probe['unix_socket']}" if probe["unix_socket"] else probe["url"].partition("://")[2]
 

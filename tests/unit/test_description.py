@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from _roles import Role
+from ansible_collections.asgiops.fastapi_host.plugins.action import check_variables
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _preflight
 
 APP: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/srv/orders"}}
 SLOTTED = {**APP, "server_names": ["orders.example.com"]}
-ROLES = ("python_venv", "supervisor", "supervisord_unit", "gunicorn_uvicorn", "nginx", "release")
 
 
 def described(app: dict[str, Any], **variables: Any) -> dict[str, Any]:
@@ -63,6 +63,12 @@ def test_a_certificate_is_replaced_with_its_key() -> None:
     assert defaults == before
 
 
+@pytest.mark.parametrize("role", ["release", "gunicorn_uvicorn"])
+def test_each_role_has_a_variable_for_the_name(role: str) -> None:
+    found = Role(role, **{f"{role}_name": "orders"})
+    assert found.template("{{ (query('asgiops.fastapi_host.complete_apps', [{}]) | first).name }}") == "orders"
+
+
 @pytest.mark.parametrize(
     ("role", "settings", "name"),
     [
@@ -106,11 +112,11 @@ def test_the_check_looks_at_an_app_with_the_defaults_of_nginx() -> None:
         "fastapi_apps": [{**SLOTTED, "gunicorn": {"timeout": 300}}],
         "nginx_defaults": {"nginx": {"proxy_read_timeout": 100}},
     }
-    (problem,) = _preflight.problems(variables, list(variables), ROLES)
+    (problem,) = _preflight.problems(variables, list(variables), check_variables.ROLES)
     assert "nginx.proxy_read_timeout is 100, gunicorn.timeout is 300" in problem
 
 
 def test_one_problem_of_the_defaults_is_reported_once() -> None:
     variables = {"fastapi_apps": [SLOTTED], "nginx_defaults": {"tls": {"hsts": "for ever"}}}
-    (problem,) = _preflight.problems(variables, list(variables), ROLES)
+    (problem,) = _preflight.problems(variables, list(variables), check_variables.ROLES)
     assert problem.startswith("nginx_defaults.tls.hsts is 'for ever'")
