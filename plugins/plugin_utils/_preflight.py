@@ -106,8 +106,9 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     found += _host_shapes.problems(given, roles)
     defaults = _description.defaults_of(variables)
     apps = variables.get("fastapi_apps")
+    whole = _description.complete_apps(apps, defaults)
+    of_all = _nginx_default_problems(variables)
     if apps is not None and "release" in roles:
-        of_all = set(_nginx_default_problems(variables))
         # What is wrong with the defaults is wrong with each app.
         found += [
             problem
@@ -117,11 +118,11 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     if "supervisor" in roles:
         found += _supervisor_problems(variables, apps)
     if {"release", "supervisor"} & set(roles):
-        found += _shared_places(variables, _description.complete_apps(apps, defaults))
+        found += _shared_places(variables, whole)
     if "nginx" in roles:
-        found += _proxy_problems(variables, apps)
+        found += [*of_all, *_proxy_problems(variables, defaults, whole)]
     if "supervisord_unit" in roles:
-        found += _unit_problems(variables, apps)
+        found += _unit_problems(variables, whole)
     return list(dict.fromkeys(map(one_line, found)))
 
 
@@ -327,21 +328,20 @@ def _nginx_default_problems(variables: Mapping[str, Any]) -> list[str]:
     return list(_nginx.default_problems(defaults)) if isinstance(defaults, Mapping) else []
 
 
-def _proxy_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
-    yield from _nginx_default_problems(variables)
-    defaults = _description.defaults_of(variables)
+def _proxy_problems(
+    variables: Mapping[str, Any], defaults: Mapping[str, Any], apps: list[dict[str, Any]]
+) -> Iterator[str]:
     own = variables.get("nginx_apps")
-    if own is not None and own != apps:
+    if own is not None and own != variables.get("fastapi_apps"):
         # Those that this role alone is given.
-        for app in _description.complete_apps(own, defaults):
+        served = _description.complete_apps(own, defaults)
+        for app in served:
             yield from (f"nginx_apps: app {app.get('name')}: {problem}" for problem in _nginx.problems(app))
-        yield from (
-            f"nginx_apps: {problem}" for problem in _nginx.names_used_twice(_description.complete_apps(own, {}))
-        )
+        yield from (f"nginx_apps: {problem}" for problem in _nginx.names_used_twice(served))
     base_dir = str(variables.get("fastapi_base_dir") or _layout.BASE_DIR).rstrip("/")
     # One that is refused is no measure of what lies below it.
     base_dir = _layout.BASE_DIR if _shapes.tree(base_dir) else base_dir
-    yield from _app_shapes.apart(_description.complete_apps(apps, defaults), base_dir)
+    yield from _app_shapes.apart(apps, base_dir)
 
 
 def _tcp(label: str, address: str) -> Iterator[Place]:
@@ -350,7 +350,7 @@ def _tcp(label: str, address: str) -> Iterator[Place]:
         yield Place(label, "", {"localhost": "127.0.0.1"}.get(host, host.strip("[]")), int(port))
 
 
-def _unit_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
+def _unit_problems(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[str]:
     given = _number(variables.get("supervisord_unit_timeout_stop_sec"))
     programs = [
         entry
@@ -358,8 +358,7 @@ def _unit_problems(variables: Mapping[str, Any], apps: Any) -> Iterator[str]:
         for entry in _entries(variables.get(f"supervisor_{key}"))
     ]
     try:
-        whole = _description.complete_apps(apps, _description.defaults_of(variables))
-        budget = _serving.stop_budget(whole, programs)
+        budget = _serving.stop_budget(apps, programs)
     except (TypeError, ValueError):
         return
     if given and given < budget:
