@@ -20,7 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+from .results import PROJECT
+
 COLLECTIONS = PROJECT / ".cache" / "collections"
 TESTHOSTS = str(PROJECT / "tests" / "hosts" / "testhosts")
 IMAGE = "localhost/fastapi-host-test:el9"

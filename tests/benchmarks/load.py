@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from .hosts import DEPLOY, PROJECT, ROLLBACK, SITE, Fleet, fleet, podman
-from .results import Results, alternating
+from .hosts import DEPLOY, ROLLBACK, SITE, Fleet, fleet, podman
+from .results import PROJECT, Results, alternating
 
 WORKERS = os.cpu_count() or 1
 CONNECTIONS = 64

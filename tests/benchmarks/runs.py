@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import yaml
 
-from .hosts import COLLECTIONS, DEPLOY, PROJECT, ROLLBACK, SITE, Played, fleet
-from .results import Results, alternating, seconds
+from .hosts import COLLECTIONS, DEPLOY, ROLLBACK, SITE, Played, fleet
+from .results import PROJECT, Results, alternating, seconds
 
 MODULE = COLLECTIONS / "ansible_collections/asgiops/fastapi_host/plugins/modules/supervisor_process.py"
 # Packages that need no others and that the roles pin with hashes: any subset is a set of dependencies of its own.
