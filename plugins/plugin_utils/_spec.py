@@ -34,14 +34,14 @@ Ranges = Mapping[str, tuple[int, Optional[int]]]
 
 
 # Each worker of Ansible reads the specs anew, which takes ten times as long without libyaml.
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
 def role_options(role: str, entry_point: str = "main") -> dict[str, Any]:
     """The options in a role's argument spec, by their names."""
     text = (ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
-    specs = yaml.load(text, Loader=_YAML_LOADER)
+    specs = yaml.load(text, Loader=YAML_LOADER)
     options: dict[str, Any] = specs["argument_specs"][entry_point]["options"]
     return options
 

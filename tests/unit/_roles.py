@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _app_files, _description
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROLES = CHECKOUT / "roles"
@@ -16,7 +17,7 @@ FACTS = {
     "architecture": "x86_64",
 }
 # What the module host_info tells of a host where everything is there.
-HOST = {
+HOST: dict[str, Any] = {
     "packages": {"nginx": "1.20.1", "supervisor": "4.2.5"},
     "units": {
         unit: {"active": True, "enabled": True, "needs_reload": False} for unit in ("firewalld", "nginx", "supervisord")
@@ -43,7 +44,7 @@ class Role:
         self.path = ROLES / name
         self.variables: dict[str, Any] = {
             "ansible_facts": FACTS,
-            "__fastapi_host": HOST,
+            "fastapi_host_info": HOST,
             "ansible_managed": "Written by Ansible.",
         }
         self.variables |= _load(self.path / "defaults" / "main.yml")
@@ -64,8 +65,8 @@ class Role:
         )
 
 
-def server(app: dict[str, Any], **given: Any) -> Role:
-    """The role gunicorn_uvicorn with one app described in full."""
-    role = Role("gunicorn_uvicorn", gunicorn_uvicorn_settings=app, **given)
-    role.variables["__gunicorn_uvicorn_app"] = role.value("__gunicorn_uvicorn_complete")
-    return role
+def app_files(app: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """What an app consists of, from what a user writes of it."""
+    complete = _description.complete(app, _description.defaults_of(given))
+    around = _app_files.surroundings(given, cpus=HOST["cpus"], memory_mb=HOST["memory_mb"])
+    return _app_files.render(complete, around)

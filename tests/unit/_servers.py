@@ -21,7 +21,6 @@ CHECKOUT = _roles.CHECKOUT
 PINS = _roles.ROLES / "gunicorn_uvicorn" / "vars" / "main" / "pins.yml"
 APP_LOCK = CHECKOUT / "examples" / "app" / "requirements.txt"
 SECONDS = 20
-FILES = ("environment", "hooks.py", "run")
 
 
 def build_environment() -> Path:
@@ -79,14 +78,9 @@ class Server:
             "workers": 1,
         }
         self.app = {**defaults, **app}
-        role = _roles.server(self.app)
-        kind = role.variables["__gunicorn_uvicorn_app"]["server"]
-        server_file = role.value("__gunicorn_uvicorn_server_files")[kind]
-        for name in (*FILES, server_file):
-            (folder / name).write_text(role.render(f"{name}.j2"), encoding="utf-8")
-        (folder / "check.py").write_text(
-            (role.path / "files" / "check.py").read_text(encoding="utf-8"), encoding="utf-8"
-        )
+        for file in _roles.app_files(self.app)["files"]:
+            text = file.get("content") or file["secret_content"]
+            (folder / Path(file["path"]).name).write_text(text, encoding="utf-8")
         self.process: subprocess.Popen[bytes] | None = None
 
     def check(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def test_an_app_that_is_listed_twice_shares_with_nobody() -> None:
 
 
 def test_the_home_of_an_app_is_its_own_with_any_account() -> None:
-    role = _roles.server({"name": "orders", "app": "a:b", "user": "webapps", "server_names": ["o.example.com"]})
-    assert "HOME=/var/lib/fastapi/orders\n" in role.render("environment.j2").replace("'", "")
-    launch = role.value("__gunicorn_uvicorn_launch_config")
+    app = {"name": "orders", "app": "a:b", "user": "webapps", "server_names": ["o.example.com"]}
+    files = {file["path"]: file for file in _roles.app_files(app)["files"]}
+    assert "HOME=/var/lib/fastapi/orders\n" in files["environment"]["secret_content"]
+    launch = json.loads(files["launch.json"]["content"])
     assert launch["user"] == "webapps" and "/var/lib/fastapi/orders" in launch["writable"]
