@@ -11,7 +11,6 @@ from typing import Any, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.tree import EXCLUDE
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _source
 
 MODULE = "asgiops.fastapi_host.source_tree"
@@ -41,7 +40,7 @@ class ActionModule(ActionBase):
                 result.update(self._from_package(source))
             elif source.get("repo"):
                 # Only the host knows what the version leads to.
-                result.update(self._on_host(revision=str(source.get("version") or "HEAD")))
+                result.update(self._on_host(revision=_source.revision_of(source)))
             else:
                 result.update(self._on_host())
         except _source.SourceError as error:
@@ -58,8 +57,7 @@ class ActionModule(ActionBase):
         return bool(answer.get("failed") or not answer.get("missing") or self._task.check_mode)
 
     def _from_directory(self, source: dict[str, Any]) -> dict[str, Any]:
-        root = os.path.expanduser(str(source["path"]))
-        directory = _source.Directory(root, source.get("exclude") or EXCLUDE, source.get("include") or [])
+        directory = _source.directory_of(source)
         revision = directory.digest()
         left_out = directory.left_out
         answer = self._on_host(revision=revision)
@@ -72,24 +70,20 @@ class ActionModule(ActionBase):
         if left_out and answer.get("missing"):
             names = ", ".join([*map(repr, left_out[:10]), *(["..."] if len(left_out) > 10 else [])])
             answer.setdefault("warnings", []).append(
-                f"left out of source.path {root}, since such files usually hold secrets: {names}. Set their values in"
-                " secrets or environment of the app, or name the files in source.include"
+                f"left out of source.path {source['path']}, since such files usually hold secrets: {names}. Set their"
+                " values in secrets or environment of the app, or name the files in source.include"
             )
         return answer
 
     def _from_archive(self, source: dict[str, Any]) -> dict[str, Any]:
         archive = os.path.expanduser(str(source["archive"]))
-        revision = _source.file_digest(archive)
-        if source.get("checksum") and _source.wanted_digest(source["checksum"]) != revision:
-            raise _source.SourceError(
-                f"source.archive {archive} has the digest sha256:{revision}, not {source['checksum']}"
-            )
+        revision = _source.revision_of(source)
         answer = self._on_host(revision=revision)
         return answer if self._is_settled(answer) else self._send(archive, revision)
 
     def _from_package(self, source: dict[str, Any]) -> dict[str, Any]:
         lock = os.path.expanduser(str(source.get("lock") or ""))
-        revision = _source.package_digest(str(source["package"]), lock)
+        revision = _source.revision_of(source)
         answer = self._on_host(revision=revision)
         if self._is_settled(answer):
             return answer
@@ -106,7 +100,7 @@ class ActionModule(ActionBase):
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
     def _from_address(self, source: dict[str, Any]) -> dict[str, Any]:
-        revision = _source.wanted_digest(str(source.get("checksum") or ""))
+        revision = _source.revision_of(source)
         answer = self._on_host(revision=revision)
         if self._is_settled(answer):
             return answer

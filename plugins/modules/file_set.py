@@ -204,17 +204,16 @@ said:
 """
 
 import os
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
     Check,
     Difference,
     FileSetError,
-    Item,
     apply,
     check_candidates,
     compare,
+    items_of,
     leftovers,
     machine_key,
     resolve_digest,
@@ -233,41 +232,6 @@ def _place() -> dict[str, object]:
         "group": {"type": "str", "default": "root"},
         "mode": {"type": "str"},
     }
-
-
-def _mode(value: str | None, default: int, path: str) -> int:
-    if value is None:
-        return default
-    try:
-        mode = int(value, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o7777:
-        raise FileSetError(f"{path}: mode {value!r} is not an octal number such as '0640'")
-    return mode
-
-
-def _items(params: dict[str, Any]) -> list[Item]:
-    items = [
-        Item(entry["path"], entry["owner"], entry["group"], _mode(entry["mode"], 0o755, entry["path"]))
-        for entry in params["directories"]
-    ]
-    for entry in params["files"]:
-        secret = entry["secret_content"] is not None
-        content = entry["secret_content"] if secret else entry["content"]
-        items.append(
-            Item(
-                entry["path"],
-                entry["owner"],
-                entry["group"],
-                _mode(entry["mode"], 0o644, entry["path"]),
-                (content or "").encode(),
-                secret,
-                secret_lines=entry["secret_lines"] or "",
-            )
-        )
-    items += [Item(entry["path"], "root", "root", 0o777, target=entry["target"]) for entry in params["links"]]
-    return items
 
 
 def _shown(difference: Difference) -> dict[str, str]:
@@ -331,7 +295,7 @@ def main() -> None:
     os.umask(0o022)
     said: list[str] = []
     try:
-        given, key = _items(module.params), machine_key()
+        given, key = items_of(module.params), machine_key()
         items = resolve_digest(given, key)
         items += leftovers(module.params["purge"], items)
         differences = [difference for difference in map(compare, items) if difference]

@@ -122,6 +122,12 @@ nginx_ports_taken:
   type: list
   elements: str
   sample: ["port 80 by process 4711 (httpd) of user root"]
+nginx_closed:
+  description: What firewalld and SELinux, where they are on, still keep nginx from, a sentence each.
+  returned: always
+  type: list
+  elements: str
+  sample: ["firewalld: https is not open now"]
 nginx_configuration:
   description: The digest of the configuration that nginx has read. Empty when it does not run or reports none.
   returned: always
@@ -141,6 +147,7 @@ memory_mb:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import info as _host_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import nginx_access as _nginx_access
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import nginx_existing as _nginx_existing
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import existing as _supervisor_existing
 
@@ -168,6 +175,7 @@ def main() -> None:
         nginx_ports_taken=(
             [] if units["nginx"].active else _host_info.ports_taken([*_host_info.NGINX_PORTS, nginx_port])
         ),
+        nginx_closed=_nginx_access.closed(units["firewalld"].active),
         nginx_configuration=_host_info.nginx_configuration(nginx_port),
         cpus=_host_info.cpus(),
         memory_mb=_host_info.memory_mb(),

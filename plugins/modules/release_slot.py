@@ -404,8 +404,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
     FileSetError,
-    Item,
-    machine_key,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
@@ -518,28 +516,6 @@ SPEC: dict[str, Any] = {
 }
 
 
-def _item(entry: dict[str, Any], mode: int) -> Item:
-    secret = entry.get("secret_content") is not None
-    content = entry.get("secret_content") if secret else entry.get("content")
-    return Item(
-        entry["path"],
-        entry["owner"],
-        entry["group"],
-        int(entry["mode"], 8) if entry["mode"] else mode,
-        None if content is None else content.encode(),
-        secret,
-    )
-
-
-def _wanted(params: dict[str, Any]) -> Wanted:
-    return Wanted(
-        directories=[_item(entry, 0o755) for entry in params["directories"]],
-        files=[_item(entry, 0o640) for entry in params["files"]],
-        key=machine_key(),
-        **{name: params[name] for name in ("release", "revision", "build", "program", "tmpfiles", "group")},
-    )
-
-
 def _options(params: dict[str, Any]) -> Options:
     health, soak, shared = params["health"], params["soak"], params["shared"]
     same = (
@@ -587,7 +563,7 @@ def main() -> None:
 
     os.umask(0o022)
     places = Places.on_host(params["name"], params["base_dir"])
-    move = Move(places, _wanted(params), _options(params), Owner(**params["owner"]), label)
+    move = Move(places, Wanted.of(params), _options(params), Owner(**params["owner"]), label)
     try:
         result = move.run(params["state"], params["dead_run"], params["reason"], module.check_mode)
     except Locked as error:

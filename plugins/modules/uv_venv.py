@@ -279,10 +279,8 @@ from typing import NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import Result, ensure
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential, user_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import user_info
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
-
-LISTS = ("extras", "groups", "additions", "extra_index_urls", "source_distributions", "build_requirements")
 
 
 def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
@@ -296,13 +294,6 @@ def _secrets(module: AnsibleModule) -> list[str]:
     logins = [user_info(address) for address in addresses + [account["host"] for account in accounts]]
     words = [word for login in logins for word in (login, login.partition(":")[2]) if word]
     return [account["password"] for account in accounts] + words
-
-
-def _settings(module: AnsibleModule) -> Settings:
-    given = {name: value for name, value in module.params.items() if value is not None}
-    given.update((name, tuple(given[name])) for name in LISTS)
-    given["credentials"] = tuple(Credential(**item) for item in given["credentials"])
-    return Settings(**given)
 
 
 def _lines(packages: dict[str, str]) -> str:
@@ -372,7 +363,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
-        result = ensure(_settings(module), module.check_mode)
+        result = ensure(Settings.of(module.params), module.check_mode)
     except VenvError as error:
         output.fail(str(error))
     output.exit(**_answer(module, result))

@@ -119,6 +119,9 @@ class AppFiles:
             "build": self.build_digest,
             "directories": self.run_directories + self.lasting_directories,
             "files": self.files,
+            "release_directories": self.release_directories,
+            "slot_files": self.slot_files,
+            "slot_programs": _layout.slot_programs(self.name),
             "program": self.program,
             "tmpfiles": self.tmpfiles,
             # Of an app without slots; those of a slot are written by its move.
@@ -181,6 +184,26 @@ class AppFiles:
             {"path": self.log, **closed},
             {"path": posixpath.dirname(self.home)},
             {"path": self.home, "owner": self.user, **closed},
+        ]
+
+    @property
+    def release_directories(self) -> list[dict[str, Any]]:
+        """Others may pass through to what is theirs, and not look around."""
+        apps = f"{self.around.base_dir}/apps"
+        open_to_pass = [f"{apps}/{self.name}", f"{apps}/{self.name}/releases"]
+        return [
+            {"path": self.around.base_dir},
+            {"path": apps},
+            *({"path": path, "mode": "0711"} for path in open_to_pass),
+        ]
+
+    @property
+    def slot_files(self) -> list[str]:
+        """Patterns of what an app leaves behind that had slots once."""
+        return [
+            *(f"/etc/supervisord.d/{program}.ini" for program in _layout.slot_programs(self.name)),
+            *(f"{self.etc}/{slot}/*" for slot in _layout.SLOTS),
+            _layout.live_socket(self.name),
         ]
 
     # Files

@@ -14,6 +14,8 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.tree import EXCLUDE
+
 TEXTS = ("path", "archive", "checksum", "repo", "version", "key_file", "package", "lock")
 HOST = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
 USER = r"[A-Za-z0-9_][A-Za-z0-9._+~-]*"
@@ -185,6 +187,31 @@ class Directory:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def directory_of(source: Mapping[str, Any]) -> Directory:
+    """The directory that source.path names."""
+    root = os.path.expanduser(str(source["path"]))
+    return Directory(root, source.get("exclude") or EXCLUDE, source.get("include") or [])
+
+
+def revision_of(source: Mapping[str, Any]) -> str:
+    """What the controller knows of the revision: a digest, or the version of a repository, which may be a branch."""
+    if source.get("path"):
+        return directory_of(source).digest()
+    if source.get("archive"):
+        address, checksum = str(source["archive"]), str(source.get("checksum") or "")
+        if "://" in address:
+            return wanted_digest(checksum)
+        revision = file_digest(os.path.expanduser(address))
+        if checksum and wanted_digest(checksum) != revision:
+            raise SourceError(
+                f"source.archive {os.path.expanduser(address)} has the digest sha256:{revision}, not {checksum}"
+            )
+        return revision
+    if source.get("package"):
+        return package_digest(str(source["package"]), os.path.expanduser(str(source.get("lock") or "")))
+    return str(source.get("version") or "HEAD")
 
 
 def file_digest(path: str) -> str:

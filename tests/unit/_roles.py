@@ -27,6 +27,7 @@ HOST: dict[str, Any] = {
     "nginx_existing": [],
     "nginx_servers": [],
     "nginx_ports_taken": [],
+    "nginx_closed": [],
     "nginx_configuration": "",
     "cpus": 2,
     "memory_mb": 4000,

@@ -17,11 +17,11 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 # In file contents: replaced by a digest of all other files of the set.
 DIGEST_TOKEN = "{set_digest}"
@@ -60,6 +60,37 @@ class Item:
     @property
     def is_directory(self) -> bool:
         return self.content is None and self.target is None and not self.absent
+
+
+def items_of(given: Mapping[str, Any], file_mode: int = 0o644) -> list[Item]:
+    """The directories, files and links of a module's options; what an entry leaves out is none."""
+    items = [_item(entry, 0o755) for entry in given.get("directories") or ()]
+    for entry in given.get("files") or ():
+        secret = entry.get("secret_content") is not None
+        content = entry["secret_content"] if secret else entry.get("content") or ""
+        lines = entry.get("secret_lines") or ""
+        item = _item(entry, file_mode)
+        items.append(replace(item, content=content.encode(), secret=secret, secret_lines=lines))
+    return items + [
+        Item(entry["path"], "root", "root", 0o777, target=entry["target"]) for entry in given.get("links") or ()
+    ]
+
+
+def _item(entry: Mapping[str, Any], default_mode: int) -> Item:
+    path, mode = entry["path"], default_mode
+    if entry.get("mode"):
+        try:
+            mode = int(entry["mode"], 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o7777:
+            raise FileSetError(f"{path}: mode {entry['mode']!r} is not an octal number such as '0640'")
+    return Item(path, entry.get("owner") or "root", entry.get("group") or "root", mode)
+
+
+def difference_texts(items: Iterable[Item]) -> list[str]:
+    """What differs on the host, a sentence for each item."""
+    return [f"{found.item.path}: {', '.join(found.reasons)}" for found in map(compare, items) if found]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files import public_paths
@@ -28,6 +28,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_s
     DIGEST_TOKEN,
     Item,
     compare,
+    difference_texts,
+    items_of,
+    machine_key,
     set_digest,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.launcher import FILE_NAME
@@ -149,6 +152,17 @@ class Wanted:
     tmpfiles: str
     group: str
     key: bytes
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Wanted:
+        """From the options of the module release_slot."""
+        items = items_of(params, file_mode=0o640)
+        return cls(
+            directories=[item for item in items if item.is_directory],
+            files=[item for item in items if not item.is_directory],
+            key=machine_key(),
+            **{name: params[name] for name in ("release", "revision", "build", "program", "tmpfiles", "group")},
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -282,8 +296,7 @@ def reasons_to_move(places: Places, wanted: Wanted, seen: Observed) -> list[str]
     if metadata.get("release") != wanted.release:
         reasons.append(f"release {metadata.get('release', '(unknown)')} -> {wanted.release}")
     program = wanted.program_item(places, live)
-    differing = filter(None, map(compare, [*wanted.slot_items(places, live), program]))
-    reasons += [f"{found.item.path}: {', '.join(found.reasons)}" for found in differing]
+    reasons += difference_texts([*wanted.slot_items(places, live), program])
     reasons += _environment_damage(places.slot(live) / "venv")
     if not seen.runs(live):
         process = seen.processes.get(live)

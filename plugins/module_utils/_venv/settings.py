@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.lock import (
     LockError,
@@ -17,6 +19,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.lock im
     parse_additions,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential, user_info
+
+LISTS = ("extras", "groups", "additions", "extra_index_urls", "source_distributions", "build_requirements")
 
 
 class VenvError(Exception):
@@ -50,6 +54,14 @@ class Settings:
     group: str = ""
     keep: int = 2
     timeout: int = 600
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Settings:
+        """From the options of the module uv_venv."""
+        given = {name: value for name, value in params.items() if value is not None}
+        given.update((name, tuple(given[name])) for name in LISTS if name in given)
+        given["credentials"] = tuple(Credential(**item) for item in given.get("credentials", ()))
+        return cls(**given)
 
     @property
     def format(self) -> str:

@@ -1,0 +1,198 @@
+# Copyright: (c) 2026, the asgiops.fastapi_host authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run would change on a host: all that is wanted, compared in one call. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
+    FileSetError,
+    difference_texts,
+    items_of,
+    leftovers,
+    machine_key,
+    resolve_digest,
+    set_digest,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import account
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import (
+    Places,
+    SlotError,
+    Wanted,
+    metadata_of,
+    observe,
+    reasons_to_move,
+    reasons_to_tidy,
+)
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.git import Repository
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import process, rpc
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import ensure
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
+
+FAILURES = (
+    account.AccountError,
+    FileSetError,
+    LedgerError,
+    OSError,
+    SlotError,
+    SourceTreeError,
+    VenvError,
+    rpc.SupervisorError,
+)
+# In the files of an app without slots: the environment that its link leads to.
+BUILD_TOKEN = "@build@"
+# Nobody starts supervisord meanwhile.
+CONNECTION = rpc.Connection(connect_timeout=0)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Why one role or one app is not as it should be."""
+
+    texts: list[str]
+    # Of a role: the digest of its files. Of an app: what is live, what is wanted, and the slot that a move would fill.
+    digest: str = ""
+    before: str = ""
+    after: str = ""
+    slot: str = ""
+
+
+def compare(request: Mapping[str, Any], scratch: str = "") -> dict[str, Any]:
+    """The differences of all roles and apps by their names.
+
+    request has C(roles) and C(apps), each a mapping by name; scratch is a directory for a clone where the one of the
+    host must not change, as in check mode.
+    """
+    return {
+        kind: {name: vars(look(wanted, scratch)) for name, wanted in request[kind].items()}
+        for kind, look in (("roles", of_role), ("apps", of_app))
+    }
+
+
+def of_role(wanted: Mapping[str, Any], _scratch: str = "") -> Differences:
+    """Files, environments and programs of supervisord that a role wants."""
+    texts: list[str] = []
+    key = machine_key()
+    given = items_of(wanted)
+    items = resolve_digest(given, key)
+    texts += _sentences(lambda: difference_texts([*items, *leftovers(wanted.get("purge") or [], items)]))
+    for environment in wanted.get("environments") or ():
+        texts += _sentences(lambda settings=environment: _environment(settings))
+    if wanted.get("programs") is not None:
+        texts += _sentences(lambda: _programs(wanted["programs"], "present", prune=True))
+    return Differences(texts, digest=set_digest(given, key))
+
+
+def of_app(wanted: Mapping[str, Any], scratch: str = "") -> Differences:
+    """The account, the source, and what runs."""
+    texts = _sentences(lambda: account.settle(account.from_options([wanted["account"]]), True).differences)
+    revision = wanted["source"]["revision"]
+    try:
+        with _repository(wanted["source"], scratch) as repository:
+            if repository:
+                revision = repository.revision(wanted["source"]["version"])
+    except FAILURES as error:
+        return Differences([*texts, _text(error)])
+    texts += _sentences(lambda: _source(wanted["source"], revision))
+    look = _slots if "slots" in wanted else _in_place
+    try:
+        found = look(wanted, revision)
+    except FAILURES as error:
+        found = Differences([_text(error)])
+    return replace(found, texts=texts + found.texts)
+
+
+def _slots(wanted: Mapping[str, Any], revision: str) -> Differences:
+    release = revision[: tree.NAME_LENGTH]
+    params = {**wanted["slots"], "release": release, "revision": revision}
+    places, whole = Places.on_host(wanted["name"], wanted["base_dir"]), Wanted.of(params)
+    seen = observe(places, CONNECTION)
+    moves = reasons_to_move(places, whole, seen)
+    return Differences(
+        [*moves, *reasons_to_tidy(places, whole, seen, params["static"])],
+        before=metadata_of(places, seen.live).get("release", "") if seen.live else "",
+        after=release,
+        slot=next(slot for slot in _layout.SLOTS if slot != seen.live) if moves else "",
+    )
+
+
+def _in_place(wanted: Mapping[str, Any], revision: str) -> Differences:
+    place, release = wanted["in_place"], revision[: tree.NAME_LENGTH]
+    current = Path(place["current"])
+    before = os.path.basename(os.readlink(current)) if current.is_symlink() else ""
+    texts = _sentences(lambda: _environment(place["environment"])) if place["environment"] else []
+    build = str(Place(place["venv"]).published() or place["venv"])
+    files = [_with_build(file, build) for file in place["files"]]
+    items = resolve_digest(items_of({**place, "files": files}), machine_key())
+    around = items_of({"directories": wanted["release_directories"], "links": place["links"]})
+    texts += _sentences(lambda: difference_texts([*items, *around, *leftovers(place["purge"], items)]))
+    texts += _sentences(lambda: _programs([wanted["name"]], "started"))
+    return Differences(texts, before=before, after=release)
+
+
+def _with_build(file: Mapping[str, Any], build: str) -> dict[str, Any]:
+    keys = [key for key in ("content", "secret_content") if file.get(key) is not None]
+    return {**file, **{key: file[key].replace(BUILD_TOKEN, build) for key in keys}}
+
+
+@contextlib.contextmanager
+def _repository(source: Mapping[str, Any], scratch: str) -> Iterator[Optional[Repository]]:
+    if not source.get("repo"):
+        yield None
+        return
+    git = shutil.which("git")
+    if not git:
+        raise SourceTreeError("package git-core: not installed")
+    with tempfile.TemporaryDirectory(dir=scratch) if scratch else contextlib.nullcontext("") as place:
+        clone = os.path.join(os.path.dirname(source["releases"]), "repository")
+        yield Repository(git, source["repo"], source.get("key_file"), clone=clone, scratch=place)
+
+
+def _source(source: Mapping[str, Any], revision: str) -> list[str]:
+    releases = source["releases"]
+    if not tree.is_there(releases, revision):
+        return [f"{tree.release_path(releases, revision)}: new"]
+    regrouped = tree.regroup(releases, revision, tree.group_id(source["group"]), dry_run=True)
+    return [f"{tree.release_path(releases, revision)}: group -> {source['group']}"] if regrouped else []
+
+
+def _environment(settings: Mapping[str, Any]) -> list[str]:
+    result = ensure(Settings.of(settings), check_mode=True)
+    return [f"{result.path}: {reason}" for reason in result.reasons]
+
+
+def _programs(names: list[str], state: str, prune: bool = False) -> list[str]:
+    request = process.Request(names, state, prune=prune, require_running=False)
+    result = process.run(CONNECTION, request, check_mode=True)
+    if result.get("skipped_reason"):
+        return [str(result["skipped_reason"])]
+    actions = ("added", "updated", "removed", "started", "restarted", "stopped")
+    return [f"program {name}: to be {action}" for action in actions for name in result[action]]
+
+
+def _sentences(look: Callable[[], list[str]]) -> list[str]:
+    """What can't be compared counts as different: the step that would change it reports the cause."""
+    try:
+        return look()
+    except FAILURES as error:
+        return [_text(error)]
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return str(error).splitlines()[0]
