@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.plan import BUILD_TOKEN
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _app_files
 
 # A role that restarts supervisord leaves the restart to the role of its unit.
@@ -46,9 +47,9 @@ def wanted_app(
     return {**wanted, "in_place": _in_place(app, files, app_dir, environment)}
 
 
-def placed(app: Mapping[str, Any], base_dir: str, release: str) -> dict[str, Any]:
+def placed(app: Mapping[str, Any], base_dir: str, revision: str) -> dict[str, Any]:
     """An app without slots, with where its release lies."""
-    place = f"{base_dir}/apps/{app['name']}/releases/{release}"
+    place = tree.release_path(f"{base_dir}/apps/{app['name']}/releases", revision)
     return {**app, "directory": f"{place}/app", "venv": f"{place}/venv"}
 
 

@@ -137,7 +137,7 @@ def _in_place(wanted: Mapping[str, Any], revision: str) -> Differences:
     texts = _sentences(lambda: _environment(place["environment"])) if place["environment"] else []
     build = str(Place(place["venv"]).published() or place["venv"])
     files = [_with_build(file, build) for file in place["files"]]
-    items = resolve_digest(items_of({**place, "files": files}), machine_key())
+    items = resolve_digest(items_of({"directories": place["directories"], "files": files}), machine_key())
     around = items_of({"directories": wanted["release_directories"], "links": place["links"]})
     texts += _sentences(lambda: difference_texts([*items, *around, *leftovers(place["purge"], items)]))
     texts += _sentences(lambda: _programs([wanted["name"]], "started"))
