@@ -43,8 +43,7 @@ class ActionModule(ActionBase):
         answer = self._execute_module(MODULE, {"request": request}, task_vars=self._variables)
         result.update(answer)
         if not answer.get("failed"):
-            result.update(self._in_words(answer.pop("found"), wanted_roles))
-        result.pop("found", None)
+            result.update(self._in_words(answer["found"], wanted_roles))
         return result
 
     def _values(self, names: tuple[str, ...]) -> dict[str, Any]:
@@ -69,8 +68,7 @@ class ActionModule(ActionBase):
         )
         environment: dict[str, Any] = {}
         if not all(app.get("server_names") for app in apps):
-            unset = {"python_venv_path": "", "python_venv_lock": ""}
-            environment = self._role("python_venv").value("python_venv_environment", **unset)
+            environment = self._role("python_venv").value("python_venv_environment")
         wanted = []
         for app in apps:
             revision = _source.revision_of(app["source"])
@@ -107,6 +105,18 @@ class ActionModule(ActionBase):
             "changed": False,
             "roles": roles,
             "apps": list(by_app),
+            "found": {
+                name: {
+                    "differences": answer["texts"],
+                    "previous": answer["before"],
+                    "release": answer["after"],
+                    "revision": answer["revision"],
+                    "move": bool(answer["slot"]),
+                    "account": answer["account"],
+                    "source": answer["source"],
+                }
+                for name, answer in found["apps"].items()
+            },
             "summary": [
                 *(_plan.role_summary(role, by_role[role]) for role in roles if by_role[role]),
                 *(_plan.app_summary(name, answer) for name, answer in by_app.items()),

@@ -10,6 +10,7 @@ import tempfile
 from typing import Any, Optional
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _source
 
@@ -53,6 +54,12 @@ class ActionModule(ActionBase):
     def _call(self, module: str, **arguments: Any) -> dict[str, Any]:
         return self._execute_module(module, arguments, task_vars=self._variables)
 
+    def _asked(self, revision: str) -> dict[str, Any]:
+        """Whether the source is there, without a question where that is known."""
+        if boolean(self._task.args.get("ask", True)) or self._task.check_mode:
+            return self._on_host(revision=revision)
+        return {"missing": True}
+
     def _is_settled(self, answer: dict[str, Any]) -> bool:
         return bool(answer.get("failed") or not answer.get("missing") or self._task.check_mode)
 
@@ -60,7 +67,7 @@ class ActionModule(ActionBase):
         directory = _source.directory_of(source)
         revision = directory.digest()
         left_out = directory.left_out
-        answer = self._on_host(revision=revision)
+        answer = self._asked(revision)
         if not self._is_settled(answer):
             with tempfile.TemporaryDirectory(prefix="fastapi-host-") as folder:
                 archive = os.path.join(folder, "source.tar.gz")
@@ -78,13 +85,13 @@ class ActionModule(ActionBase):
     def _from_archive(self, source: dict[str, Any]) -> dict[str, Any]:
         archive = os.path.expanduser(str(source["archive"]))
         revision = _source.revision_of(source)
-        answer = self._on_host(revision=revision)
+        answer = self._asked(revision)
         return answer if self._is_settled(answer) else self._send(archive, revision)
 
     def _from_package(self, source: dict[str, Any]) -> dict[str, Any]:
         lock = os.path.expanduser(str(source.get("lock") or ""))
         revision = _source.revision_of(source)
-        answer = self._on_host(revision=revision)
+        answer = self._asked(revision)
         if self._is_settled(answer):
             return answer
         with tempfile.TemporaryDirectory(prefix="fastapi-host-") as folder:

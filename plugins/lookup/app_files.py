@@ -47,8 +47,8 @@ _value:
   description:
     - The rendered apps, in their order. C(directories), C(files) and C(host_files) are as the module
       M(asgiops.fastapi_host.file_set) takes them, C(account) as M(asgiops.fastapi_host.app_account).
-    - The other keys are C(name), C(user), C(group), C(socket_group), C(workers) (how many, and why), C(venv),
-      C(additions) (requirement lines for what a lock may lack), C(build) (a digest of what makes the environment),
+    - The other keys are C(name), C(user), C(group), C(socket_group), C(workers) (how many, and why),
+      C(environment) (as M(asgiops.fastapi_host.uv_venv) takes it), C(build) (a digest of what makes the environment),
       C(program), C(tmpfiles), C(check) (the command that checks candidates), C(health), and C(redact).
   type: list
   elements: dict

@@ -77,6 +77,19 @@ summary:
   type: list
   elements: str
   sample: ["orders: code 1c2d3e4f5a6b -> 3f786850e387, move to green"]
+found:
+  description: What was found of each app by its name, which the role C(release) takes as C(release_found).
+  returned: success
+  type: dict
+  sample:
+    orders:
+      differences: ["release 1c2d3e4f5a6b -> 3f786850e387"]
+      previous: 1c2d3e4f5a6b
+      release: 3f786850e387
+      revision: 3f786850e387550fdab836ed7e6dc881de23001b
+      move: true
+      account: false
+      source: new
 differences:
   description: All differences of each role and each app in RV(roles) and RV(apps).
   returned: success

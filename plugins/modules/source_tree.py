@@ -94,6 +94,12 @@ options:
     description: A group that may read the source. When it is not there yet, only root can.
     type: str
     default: ""
+  ask:
+    description:
+      - Whether the host is asked first if a source that lies on the controller is there. Set it to V(false) where
+        M(asgiops.fastapi_host.host_plan) has found that it is not.
+    type: bool
+    default: true
   revision:
     description: Set by the action plugin, the revision that is wanted.
     type: str
@@ -229,6 +235,7 @@ def main() -> None:
                 "required_together": [("package", "lock")],
             },
             "group": {"type": "str", "default": ""},
+            "ask": {"type": "bool", "default": True},
             "revision": {"type": "str"},
             "archive": {"type": "path"},
         },

@@ -43,6 +43,8 @@ CLASS_NEEDS = {
     "gevent_pywsgi": GEVENT_NEEDS,
     "tornado": ("tornado",),
 }
+# What an app says of its environment, beside its lock.
+BUILD_KEYS = ("extras", "groups", "install_project", "source_distributions")
 SANDBOX = {"enabled": True, "writable": [], "umask": "0027"}
 # What Ansible calls a file of its own, unless the user has set ansible_managed.
 MANAGED = "Ansible managed"
@@ -114,8 +116,7 @@ class AppFiles:
                 "existing_user": app["existing_user"],
             },
             "workers": self.workers["reason"],
-            "venv": self.venv,
-            "additions": self.additions,
+            "environment": self.environment,
             "build": self.build_digest,
             "directories": self.run_directories + self.lasting_directories,
             "files": self.files,
@@ -141,6 +142,14 @@ class AppFiles:
     # What it is built from
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """As the module uv_venv takes it, beside what is the same for all environments of a host."""
+        app = self.app
+        lock = posixpath.join(str(app.get("directory") or ""), str(app["lock"])) if app["lock"] else ""
+        same = {key: app[key] for key in BUILD_KEYS}
+        return {"path": self.venv, "lock": lock, "group": self.group, "additions": self.additions, **same}
+
+    @property
     def additions(self) -> list[str]:
         if self.app["server"] == "uvicorn":
             needs: tuple[str, ...] = UVICORN_NEEDS
@@ -153,8 +162,7 @@ class AppFiles:
     @property
     def build_digest(self) -> str:
         """A digest of what makes the environment, beside the release itself."""
-        keys = ("lock", "extras", "groups", "install_project", "source_distributions")
-        inputs = [self.around.interpreter, *(self.app[key] for key in keys), self.additions]
+        inputs = [self.around.interpreter, *(self.app[key] for key in ("lock", *BUILD_KEYS)), self.additions]
         return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
 
     # Directories

@@ -18,7 +18,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _spec
 # An app is described by what these roles take, without their prefixes, and by what nginx takes of it.
 ROLES = ("release", "gunicorn_uvicorn")
 # What is about a host or a run.
-NOT_OF_AN_APP = ("settings", "proxy_url")
+NOT_OF_AN_APP = ("settings", "found", "proxy_url")
 # What only an app with slots has, one that nginx serves.
 SLOTTED_KEYS = ("drain_timeout", "health_period", "hooks", "lock_timeout", "migrate", "shared", "soak")
 # The variable with what an app leaves out of its keys for nginx.

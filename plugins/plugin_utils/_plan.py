@@ -56,22 +56,13 @@ def placed(app: Mapping[str, Any], base_dir: str, revision: str) -> dict[str, An
 def _in_place(
     app: Mapping[str, Any], files: Mapping[str, Any], app_dir: str, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
-    lock = str(app["lock"])
-    build = {
-        **environment,
-        "path": files["venv"],
-        "lock": f"{app['directory']}/{lock}",
-        "group": files["group"],
-        "additions": files["additions"],
-        **{key: app[key] for key in ("extras", "groups", "install_project", "source_distributions")},
-    }
     release = str(app["directory"]).rsplit("/", 2)[1]
     return {
         "current": f"{app_dir}/current",
         "links": [{"path": f"{app_dir}/current", "target": f"releases/{release}"}],
         "purge": files["slot_files"],
-        "environment": build if lock else None,
-        "venv": files["venv"],
+        "environment": {**environment, **files["environment"]} if app["lock"] else None,
+        "venv": files["environment"]["path"],
         "directories": files["directories"],
         "files": files["files"] + files["host_files"],
     }

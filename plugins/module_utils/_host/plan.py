@@ -64,11 +64,16 @@ class Differences:
     """Why one role or one app is not as it should be."""
 
     texts: list[str]
-    # Of a role: the digest of its files. Of an app: what is live, what is wanted, and the slot that a move would fill.
+    # Of a role: the digest of its files.
     digest: str = ""
+    # Of an app: the release that is live, the one that is wanted, its whole revision, and the slot that a move fills.
     before: str = ""
     after: str = ""
+    revision: str = ""
     slot: str = ""
+    # Whether its account differs, its source is not there, or is not its group's.
+    account: bool = False
+    source: str = ""
 
 
 def compare(request: Mapping[str, Any], scratch: str = "") -> dict[str, Any]:
@@ -100,20 +105,23 @@ def of_role(wanted: Mapping[str, Any], _scratch: str = "") -> Differences:
 def of_app(wanted: Mapping[str, Any], scratch: str = "") -> Differences:
     """The account, the source, and what runs."""
     texts = _sentences(lambda: account.settle(account.from_options([wanted["account"]]), True).differences)
+    differs = bool(texts)
     revision = wanted["source"]["revision"]
     try:
         with _repository(wanted["source"], scratch) as repository:
             if repository:
                 revision = repository.revision(wanted["source"]["version"])
     except FAILURES as error:
-        return Differences([*texts, _text(error)])
-    texts += _sentences(lambda: _source(wanted["source"], revision))
+        return Differences([*texts, _text(error)], account=differs, source="new")
+    source = _source(wanted["source"], revision)
+    texts += [f"{tree.release_path(wanted['source']['releases'], revision)}: {source}"] if source else []
     look = _slots if "slots" in wanted else _in_place
     try:
         found = look(wanted, revision)
     except FAILURES as error:
         found = Differences([_text(error)])
-    return replace(found, texts=texts + found.texts)
+    release = revision[: tree.NAME_LENGTH]
+    return replace(found, texts=texts + found.texts, after=release, revision=revision, account=differs, source=source)
 
 
 def _slots(wanted: Mapping[str, Any], revision: str) -> Differences:
@@ -125,13 +133,12 @@ def _slots(wanted: Mapping[str, Any], revision: str) -> Differences:
     return Differences(
         [*moves, *reasons_to_tidy(places, whole, seen, params["static"])],
         before=metadata_of(places, seen.live).get("release", "") if seen.live else "",
-        after=release,
         slot=next(slot for slot in _layout.SLOTS if slot != seen.live) if moves else "",
     )
 
 
-def _in_place(wanted: Mapping[str, Any], revision: str) -> Differences:
-    place, release = wanted["in_place"], revision[: tree.NAME_LENGTH]
+def _in_place(wanted: Mapping[str, Any], _revision: str) -> Differences:
+    place = wanted["in_place"]
     current = Path(place["current"])
     before = os.path.basename(os.readlink(current)) if current.is_symlink() else ""
     texts = _sentences(lambda: _environment(place["environment"])) if place["environment"] else []
@@ -141,7 +148,7 @@ def _in_place(wanted: Mapping[str, Any], revision: str) -> Differences:
     around = items_of({"directories": wanted["release_directories"], "links": place["links"]})
     texts += _sentences(lambda: difference_texts([*items, *around, *leftovers(place["purge"], items)]))
     texts += _sentences(lambda: _programs([wanted["name"]], "started"))
-    return Differences(texts, before=before, after=release)
+    return Differences(texts, before=before)
 
 
 def _with_build(file: Mapping[str, Any], build: str) -> dict[str, Any]:
@@ -162,12 +169,11 @@ def _repository(source: Mapping[str, Any], scratch: str) -> Iterator[Optional[Re
         yield Repository(git, source["repo"], source.get("key_file"), clone=clone, scratch=place)
 
 
-def _source(source: Mapping[str, Any], revision: str) -> list[str]:
-    releases = source["releases"]
-    if not tree.is_there(releases, revision):
-        return [f"{tree.release_path(releases, revision)}: new"]
-    regrouped = tree.regroup(releases, revision, tree.group_id(source["group"]), dry_run=True)
-    return [f"{tree.release_path(releases, revision)}: group -> {source['group']}"] if regrouped else []
+def _source(source: Mapping[str, Any], revision: str) -> str:
+    if not tree.is_there(source["releases"], revision):
+        return "new"
+    regrouped = tree.regroup(source["releases"], revision, tree.group_id(source["group"]), dry_run=True)
+    return f"group -> {source['group']}" if regrouped else ""
 
 
 def _environment(settings: Mapping[str, Any]) -> list[str]:
