@@ -125,6 +125,6 @@ def app_summary(name: str, found: Mapping[str, Any]) -> str:
 
 def _in_short(texts: Iterable[str]) -> str:
     """Files by their paths, and what else differs in its own words."""
-    names = [file[1].rpartition("/")[2] if (file := FILE_TEXT.match(text)) else text for text in dict.fromkeys(texts)]
+    names = [file[1] if (file := FILE_TEXT.match(text)) else text for text in dict.fromkeys(texts)]
     more = len(names) - LONGEST_LIST
     return ", ".join(names[:LONGEST_LIST] + ([f"{more} more"] if more > 0 else []))

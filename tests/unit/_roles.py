@@ -47,6 +47,8 @@ class Role:
             "ansible_facts": FACTS,
             "fastapi_host_info": HOST,
             "ansible_managed": "Written by Ansible.",
+            "role_path": str(self.path),
+            "ansible_search_path": [str(self.path)],
         }
         self.variables |= _load(self.path / "defaults" / "main.yml")
         for file in sorted((self.path / "vars").rglob("*.yml")):

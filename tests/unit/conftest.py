@@ -22,3 +22,9 @@ _link_checkout()
 sys.path.insert(0, str(COLLECTIONS))
 # Ansible finds a collection's filters only if its own importer saw the collection first.
 init_plugin_loader([str(COLLECTIONS)])
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line(
+        "markers", "controller: of what runs on the controller, so not on the oldest Python of a host"
+    )

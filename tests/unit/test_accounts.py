@@ -12,6 +12,8 @@ import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.action import check_variables
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _preflight
 
+pytestmark = pytest.mark.controller
+
 CASES = yaml.safe_load((Path(__file__).parent / "corpus" / "valid" / "accounts.yml").read_text(encoding="utf-8"))
 
 

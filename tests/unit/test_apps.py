@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._apps import app_problems
 
+pytestmark = pytest.mark.controller
+
 GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}
 SERVED: dict[str, Any] = {**GOOD, "server_names": ["orders.example.com"]}
 NAMED: dict[str, Any] = {"server_names": ["orders.example.com"]}

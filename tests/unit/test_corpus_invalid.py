@@ -10,6 +10,8 @@ import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.action import check_variables
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _preflight
 
+pytestmark = pytest.mark.controller
+
 CORPUS = Path(__file__).parent / "corpus" / "invalid"
 ACCEPTED = yaml.safe_load((CORPUS.parent / "valid" / "accepted.yml").read_text(encoding="utf-8"))
 GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}

@@ -22,6 +22,8 @@ from _supervisor_daemon import find_supervisord
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _preflight
 
+pytestmark = pytest.mark.controller
+
 CORPUS = Path(__file__).parent / "corpus" / "valid"
 SERVERS = yaml.safe_load((CORPUS / "servers.yml").read_text(encoding="utf-8"))
 

@@ -10,6 +10,8 @@ from _roles import Role
 from ansible_collections.asgiops.fastapi_host.plugins.action import check_variables
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _preflight
 
+pytestmark = pytest.mark.controller
+
 APP: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/srv/orders"}}
 SLOTTED = {**APP, "server_names": ["orders.example.com"]}
 

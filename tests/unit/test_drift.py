@@ -18,6 +18,8 @@ import uvicorn
 import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _server_options, _spec
 
+pytestmark = pytest.mark.controller
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROLES = CHECKOUT / "roles"
 

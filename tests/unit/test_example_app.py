@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.controller
+
 APP = Path(__file__).resolve().parents[2] / "examples" / "app"
 VERSION = tomllib.loads((APP / "pyproject.toml").read_text())["project"]["version"]
 KEY = "s3cret-key-of-the-test"

@@ -12,6 +12,8 @@ import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _nginx
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._serving import ServingError
 
+pytestmark = pytest.mark.controller
+
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "nginx"
 APP: dict[str, Any] = {"name": "orders", "server_names": ["Orders.example.com"]}
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _description, _operations
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._status import health_checks
+
+pytestmark = pytest.mark.controller
 
 APPS: list[dict[str, Any]] = [
     {"name": "orders", "server_names": ["orders.example.com"], "secrets": {"KEY": "s3cr3t", "NONE": ""}},

@@ -10,6 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import reference
 
+pytestmark = pytest.mark.controller
+
 
 @pytest.mark.parametrize("role", reference.roles())
 def test_page_is_fresh(role) -> None:

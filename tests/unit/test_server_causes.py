@@ -21,6 +21,8 @@ from _supervisor_daemon import Daemon, own_daemon_fixture, supervisord, wait_for
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.app_status import look
 from test_supervisor_rpc import free_port
 
+pytestmark = pytest.mark.controller
+
 APPS = {
     "good.py": """
         async def app(scope, receive, send):

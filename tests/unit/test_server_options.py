@@ -13,6 +13,8 @@ import yaml
 from ansible_collections.asgiops.fastapi_host.plugins.filter import serving
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _apps, _operations, _server_options
 
+pytestmark = pytest.mark.controller
+
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache" / "collections"
 GOOD: dict[str, Any] = {"name": "orders", "app": "orders.main:app", "source": {"path": "/src"}}

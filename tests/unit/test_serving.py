@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from supervisor.options import UnhosedConfigParser, dict_of_key_value_pairs
 from supervisor.options import expand as supervisor_expand
 
+pytestmark = pytest.mark.controller
+
 UVICORN = "uvicorn_worker.UvicornWorker"
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)

@@ -10,6 +10,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _app_s
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.controller
+
 PARTS = st.sampled_from(
     ["etc", "opt", "tmp", "..", ".", "", "fastapi", "var", "lib", "a b", "x\n", "run", "usr", "local"]
 )

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._source import problems
 
+pytestmark = pytest.mark.controller
+
 DIGEST = "sha256:" + "0" * 64
 
 

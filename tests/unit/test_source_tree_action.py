@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.controller
+
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
 

@@ -8,6 +8,8 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.asgiops.fastapi_host.plugins.filter.status import FilterModule
 
+pytestmark = pytest.mark.controller
+
 FILTERS = FilterModule().filters()
 DEFAULTS: dict[str, Any] = {"bind": "127.0.0.1:8000", "health_path": "/health", "health_status": 200}
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from supervisor import options as supervisor_options
 from supervisor.datatypes import RestartUnconditionally
 
+pytestmark = pytest.mark.controller
+
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "supervisor"
 SPEC = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
 LAUNCHER = f"{sys.executable} -IS {ROLE / 'files' / 'with_environment.py'}"

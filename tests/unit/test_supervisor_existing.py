@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from supervisor.options import UnhosedConfigParser
 
+pytestmark = pytest.mark.controller
+
 SETTINGS = """\
 ; Ansible managed
 

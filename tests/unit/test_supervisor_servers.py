@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from supervisor.options import ClientOptions, ServerOptions
 from test_supervisor_rpc import free_port
 
+pytestmark = pytest.mark.controller
+
 UNIX = {"file": "/run/supervisor/s.sock", "username": "ops", "password": "hunter2"}
 INET = {"port": "127.0.0.1:9001", "username": "web", "password": "hunter3"}
 

@@ -16,7 +16,10 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environ
 from fixtures.uv_venv.host import UV, Host, Index
 
 pytest.importorskip("ansible.module_utils.testing")
-pytestmark = pytest.mark.skipif(not os.path.exists(UV), reason="uv is not beside the interpreter")
+pytestmark = [
+    pytest.mark.controller,
+    pytest.mark.skipif(not os.path.exists(UV), reason="uv is not beside the interpreter"),
+]
 
 RUNNER = """
 import json, sys
