@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _app_files,
     _description,
@@ -84,7 +85,7 @@ class ActionModule(ActionBase):
             return revision
         before, self._task.check_mode = self._task.check_mode, True
         arguments = {
-            "releases": f"{base_dir}/apps/{app['name']}/releases",
+            "releases": f"{_layout.apps_directory(base_dir)}/{app['name']}/releases",
             "source": app["source"],
             "revision": revision,
         }

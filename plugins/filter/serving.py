@@ -15,7 +15,6 @@ from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import (
     _nginx,
     _nginx_conflicts,
     _release,
-    _server_options,
     _serving,
     _supervisor_config,
     _supervisor_servers,
@@ -47,15 +46,10 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "app_problems": _filter(_app_problems),
-            "gunicorn_settings": _filter(_server_options.gunicorn_settings),
             "nginx_conflicts": _filter(_nginx_conflicts.nginx_conflicts),
             "nginx_servers": _filter(_nginx.servers),
             "nginx_tls_files": _filter(_nginx.tls_files),
-            "probe_address": _filter(_serving.probe_address),
-            "python_literal": _filter(_serving.python_literal),
             "release_plan": _filter(_release.release_plan),
-            "shell_environment": _filter(_serving.shell_environment),
-            "split_bind": _filter(_serving.split_bind),
             "stop_budget": _filter(_serving.stop_budget),
             "supervisor_client": _filter(_supervisor_servers.supervisor_client),
             "supervisor_groups": _filter(_supervisor_config.supervisor_groups),
@@ -65,6 +59,4 @@ class FilterModule:
             "supervisor_sections": _filter(_supervisor_config.supervisor_sections),
             "supervisor_servers": _filter(_supervisor_servers.supervisor_servers),
             "systemd_quote": _filter(_serving.systemd_quote),
-            "uvicorn_settings": _filter(_server_options.uvicorn_settings),
-            "worker_plan": _filter(_serving.worker_plan),
         }

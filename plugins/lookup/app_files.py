@@ -49,7 +49,8 @@ _value:
       M(asgiops.fastapi_host.file_set) takes them, C(account) as M(asgiops.fastapi_host.app_account).
     - The other keys are C(name), C(user), C(group), C(socket_group), C(workers) (how many, and why),
       C(environment) (as M(asgiops.fastapi_host.uv_venv) takes it), C(build) (a digest of what makes the environment),
-      C(program), C(tmpfiles), C(check) (the command that checks candidates), C(health), and C(redact).
+      C(program), C(tmpfiles), C(check) (the command that checks candidates), C(health), C(probe) (where to ask for
+      it), and C(redact).
   type: list
   elements: dict
 """

@@ -6,6 +6,12 @@
 from __future__ import annotations
 
 BASE_DIR = "/opt/fastapi"
+# Of all apps; each has a directory of its name in them: configuration, sockets, logs, homes.
+ETC = "/etc/fastapi"
+RUN = "/run/fastapi"
+LOG = "/var/log/fastapi"
+STATE = "/var/lib/fastapi"
+PROGRAMS = "/etc/supervisord.d"
 SLOTS = ("blue", "green")
 # How supervisor's options and file names write a Unix socket.
 UNIX = "unix:"
@@ -15,7 +21,21 @@ SOCKET = "app.sock"
 
 
 def run_directory(app: str) -> str:
-    return f"/run/fastapi/{app}"
+    return f"{RUN}/{app}"
+
+
+def apps_directory(base_dir: str) -> str:
+    """The directory with the releases of all apps."""
+    return f"{base_dir}/apps"
+
+
+def program_file(program: str) -> str:
+    return f"{PROGRAMS}/{program}.ini"
+
+
+def tmpfiles(app: str) -> str:
+    """What makes an app's directories and link at boot."""
+    return f"/etc/tmpfiles.d/fastapi-{app}.conf"
 
 
 def live_socket(app: str) -> str:

@@ -149,13 +149,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import info as _host_info
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import nginx_access as _nginx_access
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import nginx_existing as _nginx_existing
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._layout import BASE_DIR
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import existing as _supervisor_existing
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "base_dir": {"type": "path", "default": "/opt/fastapi"},
+            "base_dir": {"type": "path", "default": BASE_DIR},
             "nginx_status_port": {"type": "int", "default": 8008},
         },
         supports_check_mode=True,

@@ -405,6 +405,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
     FileSetError,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._layout import BASE_DIR
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock, Owner
@@ -436,7 +437,7 @@ SPEC: dict[str, Any] = {
     "action": {"type": "str", "choices": list(ACTIONS), "default": "deploy"},
     "to": {"type": "str", "default": ""},
     "force": {"type": "bool", "default": False},
-    "base_dir": {"type": "path", "default": "/opt/fastapi"},
+    "base_dir": {"type": "path", "default": BASE_DIR},
     "release": {"type": "str", "default": ""},
     "revision": {"type": "str", "default": ""},
     "build": {"type": "str", "default": ""},

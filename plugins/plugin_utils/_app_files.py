@@ -84,10 +84,10 @@ class AppFiles:
         self.group = str(app["group"] or self.user)
         # Whose members may connect to the app's Unix sockets, beside the app itself.
         self.socket_group = str(app["socket_group"] or ("nginx" if self.slotted else self.group))
-        self.etc = f"/etc/fastapi/{self.name}"
+        self.etc = f"{_layout.ETC}/{self.name}"
         self.run = _layout.run_directory(self.name)
-        self.log = f"/var/log/fastapi/{self.name}"
-        self.home = f"/var/lib/fastapi/{self.name}"
+        self.log = f"{_layout.LOG}/{self.name}"
+        self.home = f"{_layout.STATE}/{self.name}"
         self.venv = str(app.get("venv") or f"{around.base_dir}/venvs/{self.name}")
         # The build itself, not the link to it: what runs must not change when a new environment is published.
         self.build = around.build or self.venv
@@ -127,8 +127,8 @@ class AppFiles:
             "tmpfiles": self.tmpfiles,
             # Of an app without slots; those of a slot are written by its move.
             "host_files": [
-                {"path": f"/etc/tmpfiles.d/fastapi-{self.name}.conf", "content": self.tmpfiles},
-                {"path": f"/etc/supervisord.d/{self.name}.ini", "content": self.program, "mode": "0600"},
+                {"path": _layout.tmpfiles(self.name), "content": self.tmpfiles},
+                {"path": _layout.program_file(self.name), "content": self.program, "mode": "0600"},
             ],
             "check": [*self.launch(f"{{stage}}{self.etc}"), "--check"],
             "health": {
@@ -136,6 +136,7 @@ class AppFiles:
                 "status": int(app["health_status"]),
                 "timeout": int(app["health_timeout"]),
             },
+            "probe": {} if self.slotted else _serving.probe_address(str(app["bind"]), str(app["health_path"] or "")),
             "redact": _operations.app_secrets([app]),
         }
 
@@ -197,7 +198,7 @@ class AppFiles:
     @property
     def release_directories(self) -> list[dict[str, Any]]:
         """Others may pass through to what is theirs, and not look around."""
-        apps = f"{self.around.base_dir}/apps"
+        apps = _layout.apps_directory(self.around.base_dir)
         open_to_pass = [f"{apps}/{self.name}", f"{apps}/{self.name}/releases"]
         return [
             {"path": self.around.base_dir},
@@ -209,7 +210,7 @@ class AppFiles:
     def slot_files(self) -> list[str]:
         """Patterns of what an app leaves behind that had slots once."""
         return [
-            *(f"/etc/supervisord.d/{program}.ini" for program in _layout.slot_programs(self.name)),
+            *(_layout.program_file(program) for program in _layout.slot_programs(self.name)),
             *(f"{self.etc}/{slot}/*" for slot in _layout.SLOTS),
             _layout.live_socket(self.name),
         ]
@@ -308,6 +309,7 @@ class AppFiles:
                 app=app,
                 slotted=self.slotted,
                 run=self.run,
+                socket=_layout.SOCKET,
                 build=self.build,
                 import_dir=posixpath.normpath(posixpath.join(str(app.get("directory") or "/"), str(app["app_dir"]))),
                 keepalive=KEEPALIVE,
@@ -343,7 +345,7 @@ class AppFiles:
                 self.home,
                 self.log,
                 # If there is one.
-                f"-{self.around.base_dir}/apps/{self.name}/shared",
+                f"-{_layout.apps_directory(self.around.base_dir)}/{self.name}/shared",
                 *sandbox["writable"],
             ],
             "limits": self.app["limits"],

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.plan import BUILD_TOKEN
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _app_files
@@ -24,7 +25,7 @@ def wanted_app(
     app: Mapping[str, Any], around: _app_files.Surroundings, revision: str, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One complete app. environment is what uv_venv takes for all apps; revision may be unknown where it has slots."""
-    app_dir = f"{around.base_dir}/apps/{app['name']}"
+    app_dir = f"{_layout.apps_directory(around.base_dir)}/{app['name']}"
     files = _app_files.render(app, around)
     wanted: dict[str, Any] = {
         "name": files["name"],
@@ -49,7 +50,7 @@ def wanted_app(
 
 def placed(app: Mapping[str, Any], base_dir: str, revision: str) -> dict[str, Any]:
     """An app without slots, with where its release lies."""
-    place = tree.release_path(f"{base_dir}/apps/{app['name']}/releases", revision)
+    place = tree.release_path(f"{_layout.apps_directory(base_dir)}/{app['name']}/releases", revision)
     return {**app, "directory": f"{place}/app", "venv": f"{place}/venv"}
 
 

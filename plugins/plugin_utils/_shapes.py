@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import without_logins
 
 # As EL's useradd takes a name (shadow-utils).
@@ -28,7 +29,7 @@ SYSTEM = (
     *("/var/lib/systemd", "/var/spool"),
 )
 # What the collection's apps may write.
-HOMES, RUNS, LOGS = "/var/lib/fastapi", "/run/fastapi", "/var/log/fastapi"
+HOMES, RUNS, LOGS = _layout.STATE, _layout.RUN, _layout.LOG
 DEVICES = ("/dev/stdout", "/dev/stderr", "/dev/null")
 # Variables by which a loader or an interpreter finds code, with colons between paths; PATH and what root's account
 # would run for it.

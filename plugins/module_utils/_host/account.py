@@ -24,7 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Optional
 
-DIRECTORY = "/etc/fastapi"
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
+
+DIRECTORY = _layout.ETC
 RECORD = f"{DIRECTORY}/accounts.json"
 # Not the record itself, which is replaced, and not its directory: whoever may read that could hold a lock on it.
 LOCK = f"{DIRECTORY}/accounts.lock"

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
 
 SERVICES = ("http", "https")
-SOCKETS = "/run/fastapi"
 POLICY = "fastapi_nginx"
 # EL9's rules are written for /var/run, to which it maps /run; from EL10 on it is the other way about.
-CONTEXT = re.compile(r"^(/var)?/run/fastapi\(/\.\*\)\?\s", re.M)
+CONTEXT = re.compile(rf"^(/var)?{_layout.RUN}\(/\.\*\)\?\s", re.M)
 COMMAND_SECONDS = 30
 
 
@@ -41,9 +41,9 @@ def _selinux(root: Path) -> Iterator[str]:
     if not (root / "var/lib/selinux" / kind / "active/modules/400" / POLICY).is_dir():
         yield f"SELinux: the policy {POLICY} is not loaded"
     if not CONTEXT.search("\n".join(_lines(root / "etc/selinux" / kind / "contexts/files/file_contexts.local"))):
-        yield f"SELinux: {SOCKETS} has no type of its own"
-    if output_of("restorecon", "-R", "-i", "-n", "-v", SOCKETS, limit=COMMAND_SECONDS):
-        yield f"SELinux: {SOCKETS} has labels of another type"
+        yield f"SELinux: {_layout.RUN} has no type of its own"
+    if output_of("restorecon", "-R", "-i", "-n", "-v", _layout.RUN, limit=COMMAND_SECONDS):
+        yield f"SELinux: {_layout.RUN} has labels of another type"
 
 
 def _lines(path: Path) -> list[str]:

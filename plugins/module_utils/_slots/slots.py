@@ -69,11 +69,11 @@ class Places:
     def on_host(cls, name: str, base: str) -> Places:
         return cls(
             name=name,
-            app=Path(base, "apps", name),
-            etc=Path("/etc/fastapi", name),
+            app=Path(_layout.apps_directory(base), name),
+            etc=Path(_layout.ETC, name),
             run=Path(_layout.run_directory(name)),
-            programs=Path("/etc/supervisord.d"),
-            tmpfiles=Path(f"/etc/tmpfiles.d/fastapi-{name}.conf"),
+            programs=Path(_layout.PROGRAMS),
+            tmpfiles=Path(_layout.tmpfiles(name)),
         )
 
     @property
