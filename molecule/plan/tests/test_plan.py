@@ -138,6 +138,20 @@ def test_check_mode_prints_the_plan_and_changes_nothing(play, hosts, scenario_ap
     assert [host.check_output(look) for host in hosts] == before
 
 
+def test_a_restart_of_supervisord_is_no_reason_to_move_an_app(play, hosts, plans) -> None:
+    """The apps are compared again after it, when they run."""
+    live = [host.check_output("readlink /run/fastapi/shop/live.sock") for host in hosts]
+    masters = [host.check_output("systemctl show -P MainPID supervisord") for host in hosts]
+    for variables in (("--extra-vars", "supervisor_loglevel=warn"), ()):
+        done = play(SITE, *variables)
+        assert done.status == 0, done.output
+        assert "supervisor: /etc/supervisord.conf" in done.output
+    assert [host.check_output("readlink /run/fastapi/shop/live.sock") for host in hosts] == live
+    assert [host.check_output("systemctl show -P MainPID supervisord") for host in hosts] != masters
+    for name, plan in plans().items():
+        assert plan["summary"] == [], f"{name}: {plan['differences']}"
+
+
 @pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("kind", list(DRIFTS))
 def test_the_plan_names_what_differs(hosts, plans, kind) -> None:

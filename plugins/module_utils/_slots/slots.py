@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,9 @@ SLOT_TOKEN = "{slot}"
 LAUNCH_FILE = "launch.json"
 PYTHON = "/usr/bin/python3"
 METADATA = "slot.json"
+# supervisord has just been restarted: a slot that stays up for startsecs runs.
+STARTING_SECONDS = 5.0
+POLL_SECONDS = 0.25
 RELEASE_METADATA = "release.json"
 
 
@@ -219,6 +223,17 @@ class Observed:
 
 
 def observe(places: Places, connection: rpc.Connection) -> Observed:
+    """As they stand now, or in a few seconds where the live slot is starting."""
+    deadline = time.monotonic() + STARTING_SECONDS
+    while True:
+        seen = _observe(places, connection)
+        process = seen.processes.get(seen.live or "")
+        if process is None or process.state != "STARTING" or time.monotonic() > deadline:
+            return seen
+        time.sleep(POLL_SECONDS)
+
+
+def _observe(places: Places, connection: rpc.Connection) -> Observed:
     processes = supervised(connection)
 
     def of(program: str) -> Optional[Process]:
