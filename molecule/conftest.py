@@ -94,7 +94,7 @@ def converge_playbook() -> str:
 
 @pytest.fixture(scope="session")
 def wait_for() -> Callable[[Callable[[], Any], float, str], float]:
-    """Waits until a condition is true; tells how long it took and fails when it takes longer than so many seconds."""
+    """Waits until a condition is true, at most so many seconds; returns how long it took."""
 
     def wait(condition: Callable[[], Any], seconds: float, what: str) -> float:
         start = time.monotonic()

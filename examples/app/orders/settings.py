@@ -1,4 +1,4 @@
-"""What the environment tells the app."""
+"""What the app reads from its environment."""
 
 import os
 from dataclasses import dataclass, field

@@ -79,7 +79,7 @@ def test_the_number_of_workers(
 
 
 def test_a_slow_request_survives_a_restart(host, play, converge_playbook) -> None:
-    """In flight when the server is told to stop: it is answered, since the stop is graceful."""
+    """In flight when the server gets the signal to stop: it is answered, since the stop is graceful."""
     host.check_output(
         "systemd-run --unit=slow --property=StandardOutput=file:/tmp/slow curl --silent --fail "
         "--unix-socket /run/fastapi/orders/orders.sock http://localhost/slow?seconds=5"

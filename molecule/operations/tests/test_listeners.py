@@ -49,13 +49,13 @@ def test_failures_are_reported_and_retried(host, receiver, wait_for) -> None:
     host.run(f"sh -c 'cat > /etc/supervisord.d/fatal.ini' <<'END'\n{FATAL}END")
     host.check_output("systemctl reload supervisord")
     wait_for(lambda: len(reports(host)) >= 2, 20, f"two reports: {host.run('supervisorctl status').stdout}")
-    told = {report["process"]: report for report in reports(host)}
-    assert told["fatal"]["event"] == "PROCESS_STATE_FATAL"
-    assert told["exits"]["event"] == "PROCESS_STATE_EXITED"
-    assert told["exits"]["exit_status"] == 7
-    assert told["exits"]["host"] == host.check_output("hostname")
+    reported = {report["process"]: report for report in reports(host)}
+    assert reported["fatal"]["event"] == "PROCESS_STATE_FATAL"
+    assert reported["exits"]["event"] == "PROCESS_STATE_EXITED"
+    assert reported["exits"]["exit_status"] == 7
+    assert reported["exits"]["host"] == host.check_output("hostname")
     journal = host.check_output("journalctl --no-pager --output cat --since -5min")
-    for report in told.values():
+    for report in reported.values():
         # syslog adds the host itself.
         assert report["text"].partition(": ")[2] in journal
     # Its cause is gone, and nobody starts it but the listener.

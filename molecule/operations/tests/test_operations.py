@@ -10,7 +10,7 @@ SECRETS = ("s3cr3t-key-of-orders", "s3cr3t-of-bystander", "s3cr3t-of-ops", "s3cr
 
 
 def pids(host) -> dict[str, str]:
-    """The processes that run, as supervisorctl tells."""
+    """The processes that run, as supervisorctl reports."""
     rows = host.run("supervisorctl status").stdout.splitlines()
     found = (re.match(r"(\S+)\s+RUNNING\s+pid (\d+),", row) for row in rows)
     return {row[1]: row[2] for row in found if row}
@@ -27,7 +27,7 @@ def log_lines(host, pattern: str) -> list[str]:
 
 @pytest.fixture
 def operate(host, play):
-    """Runs one of the playbooks for this host and tells what it said."""
+    """Runs one of the playbooks for this host and returns its output."""
 
     def run(name: str, *arguments: str):
         done = play(f"asgiops.fastapi_host.{name}", "--limit", host.backend.name, "--diff", *arguments)
@@ -112,14 +112,14 @@ def test_an_app(host, operate, wait_for) -> None:
 def test_a_restart_loads_nothing(host, operate) -> None:
     """What the files say since is for a run of site, or for supervisorctl update."""
     host.check_output("sed -i s/100004/100005/ /etc/supervisord.d/_programs.ini")
-    told = operate("reread")
+    found = operate("reread")
     again = operate("reread")
     restarted = operate("restart", "-e", "app=bystander")
     command = host.check_output(f"ps -o args= -p {pids(host)['bystander']}")
     host.check_output("sed -i s/100005/100004/ /etc/supervisord.d/_programs.ini")
     back = operate("reread")
-    assert "bystander" in told.output and "bystander" in again.output
-    assert told.changed() == again.changed() == 0
+    assert "bystander" in found.output and "bystander" in again.output
+    assert found.changed() == again.changed() == 0
     assert restarted.changed() == 1
     assert "sleep 100004" in command
     assert "bystander" not in back.output

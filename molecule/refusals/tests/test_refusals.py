@@ -25,7 +25,7 @@ def source(tmp_path) -> Path:
 
 @pytest.fixture
 def refused(play, converge_playbook, host_names, scenario_apps):
-    """Runs the site with a changed app; tells what it said, after it is sure that the old version serves on."""
+    """Runs the site with a changed app; returns its output, once it is sure that the old version serves on."""
 
     def run(**changes) -> str:
         hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]

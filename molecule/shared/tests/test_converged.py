@@ -1,4 +1,4 @@
-"""After converge, check mode tells that a run would change nothing."""
+"""After converge, check mode reports that a run would change nothing."""
 
 from __future__ import annotations
 

@@ -86,9 +86,9 @@ def good(hosts, run, source):
 @pytest.mark.parametrize("kind", list(BAD))
 def test_a_bad_release_goes_unnoticed(unnoticed, source, kind) -> None:
     change, said = BAD[kind]
-    told = unnoticed(**source(f"bad-{kind}", change))
-    assert re.search(said, told), told
-    assert kind == "import" or re.search(LOG_END, told), told
+    found = unnoticed(**source(f"bad-{kind}", change))
+    assert re.search(said, found), found
+    assert kind == "import" or re.search(LOG_END, found), found
 
 
 def test_the_next_good_one_works(good) -> None:
@@ -168,9 +168,9 @@ def test_a_socket_that_is_not_permitted(unnoticed, hosts, source) -> None:
         host.check_output(f"rm -f /run/fastapi/orders/{idle}/app.sock")
         host.check_output(f"mkdir /run/fastapi/orders/{idle}/app.sock")
     try:
-        told = unnoticed(**source("taken"))
-        assert re.search(r"/(blue|green)/app\.sock, where \w+ wants its Unix socket, is .* no socket", told), told
-        assert re.search(LOG_END, told), told
+        found = unnoticed(**source("taken"))
+        assert re.search(r"/(blue|green)/app\.sock, where \w+ wants its Unix socket, is .* no socket", found), found
+        assert re.search(LOG_END, found), found
     finally:
         for host in hosts:
             host.check_output("find /run/fastapi/orders -type d -name '*.sock' -delete")

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 SECRETS = ("s3cr3t-key-of-orders", "s3cr3t-key-of-shop")
 PLAYBOOK = "asgiops.fastapi_host.status"
 
-# Programs that fail, by their names: the section, and what must be told of it.
+# Programs that fail, by their names: the section, and what must be reported of it.
 BROKEN = {
     "daemon": (
         "command=/bin/sh -c 'sleep 1000 & exit 0'",
@@ -215,8 +215,8 @@ def test_supervisord_that_its_configuration_stops(status, host_names) -> None:
     finally:
         for host in hosts(host_names):
             host.check_output("rm /etc/supervisord.d/x.ini && systemctl restart supervisord")
-    told = [line for line in lines if "There is no user nosuchuser" in line and "Likely cause" in line]
-    assert len(told) == len(host_names), lines
+    found = [line for line in lines if "There is no user nosuchuser" in line and "Likely cause" in line]
+    assert len(found) == len(host_names), lines
 
 
 UNITS = ("/etc/systemd/system/supervisord.service", "/usr/lib/systemd/system/supervisord.service")

@@ -99,7 +99,7 @@ def find_reason(event: Event) -> str | None:
     try:
         if event.name == "PROCESS_STATE_EXITED":
             names = [info["name"] for info in ask("getAllProcessInfo")]
-            # supervisord forgets an exit as soon as it starts the program again; its log doesn't, but has no groups.
+            # supervisord drops an exit as soon as it starts the program again; its log doesn't, but has no groups.
             return exit_in_log(ask("readLog", -LOG_TAIL, 0), event) if names.count(event.process) == 1 else None
         return ask("getProcessInfo", f"{event.group}:{event.process}")["spawnerr"] or None
     except Exception:
