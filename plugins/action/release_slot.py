@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells the module release_slot who it is that works on an app, and waits for others who do."""
+"""Names the run that works on an app, waits for others that do, and completes what an environment is built with."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._role_values import RoleValues
 
 MODULE = "asgiops.fastapi_host.release_slot"
 POLL_SECONDS = 2
@@ -66,6 +67,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = {**self._task.args, "owner": this_run()}
+        if arguments.get("environment"):
+            builder = RoleValues("python_venv", self._templar, self._loader, task_vars or {})
+            arguments["environment"] = {**builder.value("python_venv_environment"), **arguments["environment"]}
         deadline = time.monotonic() + int(arguments.get("lock_timeout", 60))
         told = False
         while True:

@@ -57,6 +57,17 @@ options:
     type: str
     choices: [plan, configure, start, promote, finalize, abort]
     required: true
+  begin:
+    description:
+      - Whether the run begins with this stage. It compares first and takes the lock, as V(plan) does, and does nothing
+        more when nothing differs.
+    type: bool
+    default: false
+  environment:
+    description:
+      - What the environment of a release that is deployed is built with, options of M(asgiops.fastapi_host.uv_venv).
+        The variables of the role C(python_venv) are the rest of it. Without it, the environment must have been built.
+    type: json
   action:
     description:
       - V(deploy) brings O(release). V(restart) brings the live release again, with the files given.
@@ -397,9 +408,10 @@ holder:
   type: dict
 """
 
+import json
 import os
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
@@ -422,6 +434,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.r
     Connection,
     SupervisorError,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings
 
 PLACE = {
     "path": {"type": "str", "required": True},
@@ -434,6 +447,9 @@ SPEC: dict[str, Any] = {
     **CONNECTION_OPTIONS,
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": list(STAGES), "required": True},
+    "begin": {"type": "bool", "default": False},
+    # It may have passwords of package indexes in it.
+    "environment": {"type": "json", "no_log": True},
     "action": {"type": "str", "choices": list(ACTIONS), "default": "deploy"},
     "to": {"type": "str", "default": ""},
     "force": {"type": "bool", "default": False},
@@ -517,7 +533,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-def _options(params: dict[str, Any]) -> Options:
+def _options(params: dict[str, Any], environment: Optional[Settings]) -> Options:
     health, soak, shared = params["health"], params["soak"], params["shared"]
     same = (
         "action",
@@ -546,6 +562,7 @@ def _options(params: dict[str, Any]) -> Options:
         shared_files=shared["files"],
         commands=[Command(**command) for command in params["commands"]],
         connection=Connection.of(params),
+        environment=environment,
         **{name: params[name] for name in same},
     )
 
@@ -553,7 +570,9 @@ def _options(params: dict[str, Any]) -> Options:
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, required_together=[("username", "password")], supports_check_mode=True)
     params = module.params
-    output = Output(module, [*params["redact"], params["password"]])
+    environment = Settings.of(json.loads(params["environment"])) if params["environment"] else None
+    passwords = [account.password for account in environment.credentials] if environment else []
+    output = Output(module, [*params["redact"], *passwords, params["password"]])
     if params["owner"] is None:
         output.fail("the action plugin of this module did not run: call it as asgiops.fastapi_host.release_slot")
     if params["keep"] < 1:
@@ -564,9 +583,11 @@ def main() -> None:
 
     os.umask(0o022)
     places = Places.on_host(params["name"], params["base_dir"])
-    move = Move(places, Wanted.of(params), _options(params), Owner(**params["owner"]), label)
+    move = Move(places, Wanted.of(params), _options(params, environment), Owner(**params["owner"]), label)
     try:
-        result = move.run(params["state"], params["dead_run"], params["reason"], module.check_mode)
+        result = move.run(
+            params["state"], params["dead_run"], params["reason"], module.check_mode, begin=params["begin"]
+        )
     except Locked as error:
         holder = asdict(error.claim.owner) if error.claim else {}
         output.fail(f"{params['name']} is locked: {error}", locked=True, holder=holder)

@@ -272,19 +272,11 @@ added:
   sample: [gunicorn]
 """
 
-import signal
-from types import FrameType
-from typing import NoReturn
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import Result, ensure
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import user_info
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import ended_by_signals, user_info
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
-
-
-def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def _secrets(module: AnsibleModule) -> list[str]:
@@ -359,11 +351,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     output = Output(module, _secrets(module))
-    # A run that gets a signal to stop ends uv and removes what it began.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
     try:
-        result = ensure(Settings.of(module.params), module.check_mode)
+        with ended_by_signals():
+            result = ensure(Settings.of(module.params), module.check_mode)
     except VenvError as error:
         output.fail(str(error))
     output.exit(**_answer(module, result))

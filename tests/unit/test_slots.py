@@ -26,6 +26,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import Command
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import SlotError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of the slots are root's")
 
@@ -478,6 +479,38 @@ def test_what_the_proxy_serves_by_itself_is_open_to_it_and_stays_so(served: Host
     served.deploy("two", text="second", static=static, **shared)
     media = served.places.shared / "media"
     assert (media.group(), media.stat().st_mode & 0o7777) == ("nogroup", 0o2750)
+
+
+def test_a_whole_move_is_one_call(served: Host) -> None:
+    served.release("two")
+    wanted = served.wanted("two", text="second")
+    result = served.move(wanted).run("finalize", begin=True)
+    assert (result["slot"], result["dropped"]) == ("green", 0)
+    is_clean(served, "green")
+    again = served.move(wanted).run("finalize", begin=True)
+    assert again["changed"] is False and again["differences"] == []
+    is_clean(served, "green")
+
+
+def test_a_call_that_begins_a_move_waits_for_who_holds_the_lock(served: Host) -> None:
+    served.release("two")
+    served.release("three")
+    served.deploy("two", run="another", upto="configure", text="second")
+    with pytest.raises(Locked, match="deploy of release two, stage configure"):
+        served.move(served.wanted("three", text="third")).run("finalize", begin=True)
+
+
+def test_an_environment_that_cant_be_built_makes_a_bad_release(served: Host) -> None:
+    release = served.places.release("two")
+    (release / "app").mkdir(parents=True)
+    lock = str(release / "app" / "requirements.txt")
+    environment = Settings(path=str(release / "venv"), python=sys.executable, uv="/nowhere/uv", lock=lock)
+    move = served.move(served.wanted("two", text="second"), environment=environment)
+    with pytest.raises(SlotError, match=r"lock=.*/requirements\.txt does not exist"):
+        move.run("finalize", begin=True)
+    assert answer(served)["text"] == "first"
+    is_clean(served, "blue")
+    assert entries(served)[-1] == ("deploy", "two", "bad")
 
 
 @pytest.mark.parametrize("stage", ["configure", "start", "promote"])

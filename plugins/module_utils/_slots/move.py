@@ -69,6 +69,9 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor i
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import ensure
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import ended_by_signals
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
 
 STAGES = ("plan", "configure", "start", "promote", "finalize", "abort")
 ACTIONS = ("deploy", "rollback", "restart")
@@ -132,6 +135,8 @@ class Options:
     stage_parent: str = "/run"
     redact: Sequence[str] = ()
     connection: rpc.Connection = field(default_factory=rpc.Connection)
+    # Of a release that is deployed; who leaves it out has built one.
+    environment: Optional[Settings] = None
 
 
 class Move:
@@ -151,7 +156,10 @@ class Move:
         # Seconds that passed while the app started, was watched, or finished its requests.
         self.waited = 0.0
 
-    def run(self, stage: str, dead_run: str = "", reason: str = "", check_mode: bool = False) -> dict[str, Any]:
+    def run(
+        self, stage: str, dead_run: str = "", reason: str = "", check_mode: bool = False, begin: bool = False
+    ) -> dict[str, Any]:
+        """One stage, with those before it that are left. begin compares first and takes the lock, as plan does."""
         if check_mode:
             return self.plan("", check_mode=True) if stage == "plan" else {"changed": True}
         self.places.app.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -161,7 +169,8 @@ class Move:
                     return self.plan(dead_run)
                 if stage == "abort":
                     return self.abort(reason)
-                return self._later_stage(stage)
+                planned = self.plan(dead_run) if begin else {"changed": True}
+                return self._later_stage(stage) if planned["changed"] else planned
         except Locked as error:
             raise Locked(error.claim or self.lock.read()) from None
 
@@ -175,7 +184,7 @@ class Move:
             claim = self.lock.update(stage=each)
             try:
                 result.update(getattr(self, f"_{each}")(claim))
-            except (SlotError, FileSetError, SharedPathError, rpc.SupervisorError, OSError) as error:
+            except (SlotError, FileSetError, SharedPathError, VenvError, rpc.SupervisorError, OSError) as error:
                 failure = self._failure(error)
                 self._give_up(claim, str(failure))
                 raise failure from error
@@ -255,6 +264,9 @@ class Move:
     def _configure(self, claim: Claim) -> dict[str, Any]:
         slot, places = claim.slot, self.places
         self._retire(slot)
+        if self.options.environment and claim.action == "deploy":
+            with ended_by_signals():
+                ensure(self.options.environment, check_mode=False)
         environment = Place(str(places.release(claim.release) / "venv")).published()
         if environment is None or not environment.is_dir():
             raise SlotError(f"{places.release(claim.release)} has no environment: it was not built, or was removed")

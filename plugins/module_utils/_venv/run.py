@@ -11,10 +11,12 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact, without_logins
 
@@ -226,3 +228,18 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 def tail(text: str) -> str:
     """The end of a program's output."""
     return printable("\n".join([line for line in text.split("\n") if line.strip()][-_TAIL_LINES:]))
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A signal to stop ends what is run meanwhile, and lets this process remove what it began."""
+
+    def interrupted(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, interrupted) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
