@@ -311,7 +311,10 @@ def reasons_to_move(places: Places, wanted: Wanted, seen: Observed) -> list[str]
     if metadata.get("release") != wanted.release:
         reasons.append(f"release {metadata.get('release', '(unknown)')} -> {wanted.release}")
     program = wanted.program_item(places, live)
-    reasons += difference_texts([*wanted.slot_items(places, live), program])
+    found = difference_texts([*wanted.slot_items(places, live), program])
+    # The metadata differs with anything else.
+    metadata_path = f"{places.slot(live) / METADATA}:"
+    reasons += [text for text in found if len(found) == 1 or not text.startswith(metadata_path)]
     reasons += _environment_damage(places.slot(live) / "venv")
     if not seen.runs(live):
         process = seen.processes.get(live)
