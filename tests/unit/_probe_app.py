@@ -11,7 +11,6 @@ import threading
 import time
 from typing import Any
 
-
 # Of the access logs that the process has made a record for, with or without a place for it to go.
 ACCESS_RECORDS: list[str] = []
 

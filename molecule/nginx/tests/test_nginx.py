@@ -723,7 +723,8 @@ def test_maintenance_and_back(play, host_names, wait_for) -> None:
         entry = log_entry(host, "orders", url)
         request_id = healthy.header("X-Request-ID")
         assert re.search(
-            rf'^127\.0\.0\.1 - - \[.*\] "GET .* HTTP/2.0" 200 \d+ "-" "curl.*" {request_id} [\d.]+ [\d.]+ [\d.]+ "(blue|green)"$',
+            r'^127\.0\.0\.1 - - \[.*\] "GET .* HTTP/2.0" 200 \d+ "-" "curl.*" '
+            rf'{request_id} [\d.]+ [\d.]+ [\d.]+ "(blue|green)"$',
             entry,
         )
         # As a run would leave it that is cut off before nginx has read what it wrote.
