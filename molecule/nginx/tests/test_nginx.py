@@ -34,7 +34,8 @@ def probe(host_names):
 
 class Answer:
     def __init__(self, text: str) -> None:
-        head, self.body = text.split("\r\n\r\n", 1)
+        # An empty body's end of the headers is stripped.
+        head, _end, self.body = text.partition("\r\n\r\n")
         lines = head.split("\r\n")
         self.protocol, status = lines[0].split()[:2]
         self.status = int(status)
