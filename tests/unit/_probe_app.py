@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import sys
 import threading
 import time
 from typing import Any
+
+# Of the access logs that the process has made a record for, with or without a place for it to go.
+ACCESS_RECORDS: list[str] = []
+
+
+def _count(record: logging.LogRecord) -> bool:
+    ACCESS_RECORDS.append(record.name)
+    return True
+
+
+for _name in ("gunicorn.access", "uvicorn.access"):
+    logging.getLogger(_name).addFilter(_count)
 
 
 def _objects(module: str, name: str) -> list[Any]:
@@ -22,13 +35,15 @@ def _umask() -> str:
     return f"{found:04o}"
 
 
-def tell() -> bytes:
+def tell(client: str) -> bytes:
     gunicorn = [config for config in _objects("gunicorn.config", "Config") if config.settings["bind"].get()]
     uvicorn = _objects("uvicorn.config", "Config")
     loop = sys.modules["asyncio"]._get_running_loop() if "asyncio" in sys.modules else None
     told = {
         "gunicorn": {name: setting.get() for name, setting in gunicorn[-1].settings.items()} if gunicorn else None,
         "uvicorn": vars(uvicorn[-1]) if uvicorn else None,
+        "client": client,
+        "access_records": ACCESS_RECORDS,
         "pid": os.getpid(),
         "ppid": os.getppid(),
         "cwd": os.getcwd(),
@@ -45,7 +60,7 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/slow":
         time.sleep(float(environ["QUERY_STRING"]))
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [tell()]
+    return [tell(environ["REMOTE_ADDR"])]
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -57,7 +72,7 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 return
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": tell()})
+    await send({"type": "http.response.body", "body": tell((scope["client"] or [""])[0])})
 
 
 def make() -> Any:

@@ -67,7 +67,10 @@ class Server:
     def __init__(self, folder: Path, venv: Path, app: dict[str, Any]) -> None:
         self.folder = folder
         self.log = folder / "log"
-        self.socket = str(folder / "s.sock")
+        slotted = bool(app.get("server_names"))
+        # The name of a slot's folder is the slot's.
+        self.place = folder / "blue" if slotted else folder
+        self.socket = str(self.place / "app.sock" if slotted else folder / "s.sock")
         defaults = {
             "name": "probe",
             "app": "_probe_app:wsgi" if app.get("interface") == "wsgi" else "_probe_app:asgi",
@@ -78,15 +81,20 @@ class Server:
             "workers": 1,
         }
         self.app = {**defaults, **app}
+        if slotted:
+            (self.place / "release").mkdir(parents=True)
+            (self.place / "release" / "app").symlink_to(self.app["directory"])
+            (self.place / "venv").symlink_to(venv)
         for file in _roles.app_files(self.app)["files"]:
             text = file.get("content") or file["secret_content"]
-            (folder / Path(file["path"]).name).write_text(text, encoding="utf-8")
+            text = text.replace(f"/run/fastapi/{self.app['name']}/", f"{folder}/")
+            (self.place / Path(file["path"]).name).write_text(text, encoding="utf-8")
         self.process: subprocess.Popen[bytes] | None = None
 
     def check(self) -> str:
         """What the host's check says of the candidate."""
         done = subprocess.run(
-            ["/bin/sh", self.folder / "run", "--check"],
+            ["/bin/sh", self.place / "run", "--check"],
             cwd="/",
             env={},
             capture_output=True,
@@ -100,7 +108,7 @@ class Server:
     def __enter__(self) -> Server:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["/bin/sh", self.folder / "run"], cwd="/", env={}, stdout=log, stderr=log, start_new_session=True
+                ["/bin/sh", self.place / "run"], cwd="/", env={}, stdout=log, stderr=log, start_new_session=True
             )
         return self
 
@@ -117,10 +125,10 @@ class Server:
             pass
         self.process.wait(SECONDS)
 
-    def get(self, path: str = "/") -> tuple[dict[str, str], bytes]:
+    def get(self, path: str = "/", **headers: str) -> tuple[dict[str, str], bytes]:
         connection = _UnixConnection(self.socket)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return dict(answer.getheaders()), answer.read()
         finally:

@@ -27,6 +27,8 @@ class Probe(BaseHTTPRequestHandler):
             self.stream(("X-Accel-Buffering", "no"))
         elif path == "/own":
             self.answer("mine", ("X-Frame-Options", "DENY"), ("X-Request-ID", "mine"), ("X-Fastapi-Probe", "mine"))
+        elif path == "/slot":
+            self.answer("mine", ("X-Fastapi-Slot", 'a "quoted" slot'))
         elif path == "/unavailable":
             self.answer("the app's own words", status=503)
         else:

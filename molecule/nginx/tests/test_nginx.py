@@ -34,7 +34,8 @@ def probe(host_names):
 
 class Answer:
     def __init__(self, text: str) -> None:
-        head, self.body = text.split("\r\n\r\n", 1)
+        # An empty body's end of the headers is stripped.
+        head, _end, self.body = text.partition("\r\n\r\n")
         lines = head.split("\r\n")
         self.protocol, status = lines[0].split()[:2]
         self.status = int(status)
@@ -254,13 +255,33 @@ def test_a_trusted_proxy_is_believed(host) -> None:
     assert seen["x-request-id"] == answer.header("X-Request-ID") == "theirs-1"
 
 
-@pytest.mark.parametrize("url", ["https://orders.example.com", "http://shop.example.com"])
-def test_the_app_itself_knows_the_client(host, url) -> None:
+def app_log_entries(host, app: str, url: str) -> list[str]:
+    """Of the app's server itself."""
+    return str(host.run(f"grep -rhF -- {shlex.quote(url)} /var/log/fastapi/{app}").stdout).splitlines()
+
+
+def test_the_app_itself_knows_the_client(host, wait_for) -> None:
+    """Shop wants its server's own log."""
     path = marked("/version")
     options = ("--interface", "127.0.0.5", "--header", "X-Forwarded-For: 192.0.2.7")
-    assert ask(host, f"{url}{path}", *options).status == 200
-    row = host.check_output(f"grep -rhF -- {shlex.quote(path)} /var/log/fastapi")
-    assert "192.0.2.7" in row
+    assert ask(host, f"http://shop.example.com{path}", *options).status == 200
+    wait_for(lambda: app_log_entries(host, "shop", path), 5, "the line of shop's own log")
+    assert "192.0.2.7" in app_log_entries(host, "shop", path)[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("https://orders.example.com", ()),
+        ("http://shop.example.com", ()),
+        ("https://shop.example.com", ("--interface", "127.0.0.5", "--header", "X-Forwarded-Proto: https")),
+    ],
+)
+def test_the_app_itself_knows_the_scheme(host, url, options) -> None:
+    """By where it sends the client that asks with a slash too many."""
+    asked = f"{url.replace('https', 'http') if options else url}/version/"
+    answer = ask(host, asked, *options)
+    assert (answer.status, answer.header("Location")) == (307, f"{url}/version")
 
 
 def test_only_websockets_are_upgraded(host) -> None:
@@ -452,6 +473,49 @@ def test_the_log_tells_the_request(host) -> None:
     assert (entry["method"], entry["uri"], entry["status"], entry["client"]) == ("GET", url, 200, "127.0.0.1")
     assert (entry["scheme"], entry["host"], entry["upstream_status"]) == ("https", "orders.example.com", "200")
     assert 0 <= float(entry["upstream_time"]) <= entry["request_time"] + 0.01 < 5
+    assert 0 <= float(entry["upstream_connect_time"]) <= float(entry["upstream_time"])
+
+
+def test_a_request_has_one_line_in_one_log(host, wait_for) -> None:
+    """But where the server's own log is wanted, as shop's is."""
+    url = marked("/version")
+    assert ask(host, f"https://orders.example.com{url}").status == 200
+    assert ask(host, f"http://shop.example.com{url}").status == 200
+    # The proof that a line would be there by then.
+    wait_for(lambda: app_log_entries(host, "shop", url), 5, "the line of shop's own log")
+    assert len(app_log_entries(host, "shop", url)) == 1
+    assert app_log_entries(host, "orders", url) == []
+    # What the app itself writes is there as ever.
+    assert app_log_entries(host, "orders", "orders: started: version")
+    for app in ("orders", "shop"):
+        assert len(log_entry(host, app, url).splitlines()) == 1
+
+
+@pytest.mark.parametrize("app", ["orders", "shop"])
+def test_the_log_names_the_slot_that_answered_and_the_client_does_not_see_it(host, app) -> None:
+    live = f"/run/fastapi/{app}/live.sock"
+    slot = host.check_output(f"readlink {live}").removesuffix("/app.sock")
+    direct = host.check_output(f"curl --silent --include --unix-socket {live} http://{app}.example.com/version")
+    assert Answer(direct).header("X-Fastapi-Slot") == slot
+    scheme = "https" if app == "orders" else "http"
+    for path in ("/version", "/none"):
+        url = marked(path)
+        assert ask(host, f"{scheme}://{app}.example.com{url}").header("X-Fastapi-Slot") is None
+        assert json.loads(log_entry(host, app, url))["slot"] == slot
+
+
+def test_the_slot_is_empty_where_none_has_answered(host) -> None:
+    for url, app in (("http://probe.example.com/", "probe"), ("http://down.example.com/", "down")):
+        path = marked("")
+        ask(host, f"{url}{path}")
+        assert json.loads(log_entry(host, app, path))["slot"] == "", app
+
+
+def test_what_an_app_says_of_slots_stays_in_the_log_as_well(host) -> None:
+    url = marked("/slot")
+    answer = ask(host, f"http://probe.example.com{url}")
+    assert (answer.status, answer.header("X-Fastapi-Slot")) == (200, None)
+    assert json.loads(log_entry(host, "probe", url))["slot"] == 'a "quoted" slot'
 
 
 NUMBER = "0123456789abcdef0123456789abcdef"
@@ -660,7 +724,9 @@ def test_maintenance_and_back(play, host_names, wait_for) -> None:
         entry = log_entry(host, "orders", url)
         request_id = healthy.header("X-Request-ID")
         assert re.search(
-            rf'^127\.0\.0\.1 - - \[.*\] "GET .* HTTP/2.0" 200 \d+ "-" "curl.*" {request_id} [\d.]+ [\d.]+$', entry
+            r'^127\.0\.0\.1 - - \[.*\] "GET .* HTTP/2.0" 200 \d+ "-" "curl.*" '
+            rf'{request_id} [\d.]+ [\d.]+ [\d.]+ "(blue|green)"$',
+            entry,
         )
         # As a run would leave it that is cut off before nginx has read what it wrote.
         host.check_output("sh -c 'rm -r /etc/nginx && mv /srv/before /etc/nginx'")
