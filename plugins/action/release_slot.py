@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes
 
 MODULE = "asgiops.fastapi_host.release_slot"
 POLL_SECONDS = 2
@@ -22,12 +23,9 @@ display = Display()
 
 def _start_of(pid: int) -> str:
     """When a process of this machine started, in ticks since its boot; empty when there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        # One that was killed and not waited for, as in a container whose first process waits for nobody, works no more.
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        return ""
+    fields = processes.stat_of(pid)
+    # One that was killed and not waited for, as in a container whose first process waits for nobody, works no more.
+    return fields[19].decode() if fields and fields[0] not in b"ZX" else ""
 
 
 def _machine() -> str:
@@ -36,11 +34,7 @@ def _machine() -> str:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         machine = ""
-    try:
-        processes = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        processes = ""
-    return " ".join([socket.gethostname(), machine, processes])
+    return " ".join([socket.gethostname(), machine, processes.link_of(os.getpid(), "ns/pid")])
 
 
 def this_run() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from _slot_app import Host, go, links
 from _supervisor_daemon import Daemon, daemon_fixture, shared_daemon_fixture, wait_for  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.action import release_slot
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import unix_sockets
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import ledger, probe
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import lock as locks
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
@@ -689,13 +690,13 @@ def listening(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
 
 def test_connections_are_counted_before_they_are_accepted(listening) -> None:
     path, server = listening
-    assert probe.connections(path) == 0
+    assert len(unix_sockets(path, listening=False)) == 0
     clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     for client in clients:
         client.connect(path)
     accepted = server.accept()[0]
-    assert probe.connections(path) == 3
+    assert len(unix_sockets(path, listening=False)) == 3
     accepted.close()
-    assert probe.connections(path) == 2
+    assert len(unix_sockets(path, listening=False)) == 2
     assert probe.listener(path) == os.getpid()
     assert probe.servers(path, os.getpid()) == {os.getpid()}

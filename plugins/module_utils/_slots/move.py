@@ -42,6 +42,10 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_s
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.shared_paths import SharedPathError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.launcher import FILE_NAME
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import (
+    ProcessTable,
+    unix_sockets,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import ledger, probe, proof
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import (
@@ -385,7 +389,7 @@ class Move:
         """Whoever connects to live.sock gets this slot."""
         link, pid = str(self.places.live_link), self._process(slot).pid
         found = probe.listener(link)
-        if found is None or not pid or found not in probe.tree(pid):
+        if found is None or not pid or found not in ProcessTable().tree(pid):
             raise SlotError(
                 f"{link} leads to {self.places.program(slot)}, but its process {pid} is not the one that listens there "
                 f"({found or 'nobody does'}).{self._log_end(slot)}"
@@ -458,7 +462,7 @@ class Move:
         """Lets a slot finish, then has the boot forget it before it is stopped. Tells how many it had to cut off."""
         path = str(self.places.socket(slot))
         deadline = time.monotonic() + self.options.drain_timeout
-        while (open_ones := probe.connections(path)) and time.monotonic() < deadline:
+        while (open_ones := len(unix_sockets(path, listening=False))) and time.monotonic() < deadline:
             self._renew()
             time.sleep(POLL_SECONDS)
         self._unload(self.places.program_file(slot), self.places.program(slot))

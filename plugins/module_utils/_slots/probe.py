@@ -10,17 +10,19 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import urlsplit
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.launcher import FILE_NAME
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import (
+    ProcessTable,
+    file_of,
+    open_files,
+    unix_sockets,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.proof import HEADER
 
-_UNIX_SOCKETS = "/proc/net/unix"
-# The flag of a socket that listens (SO_ACCEPTCON of the kernel, printed in hexadecimal).
-_LISTENS = 0x10000
 _REDIRECTS = (301, 302, 307, 308)
 _LONGEST_BODY = 2000
 
@@ -116,86 +118,21 @@ def listener(path: str) -> Optional[int]:
         return int(struct.unpack("3i", credentials)[0])
 
 
-def connections(path: str) -> int:
-    """How many connections to the socket that was bound as path are open, those included that wait to be accepted."""
-    count = 0
-    with open(_UNIX_SOCKETS, encoding="utf-8", errors="replace") as stream:
-        for row in stream:
-            fields = row.split(None, 7)
-            if len(fields) == 8 and fields[7].rstrip("\n") == path and not int(fields[3], 16) & _LISTENS:
-                count += 1
-    return count
-
-
-def tree(pid: int) -> set[int]:
-    """A process and all below it."""
-    children: dict[int, list[int]] = {}
-    for child, parent in _parents():
-        children.setdefault(parent, []).append(child)
-    found: set[int] = set()
-    ahead = [pid]
-    while ahead:
-        process = ahead.pop()
-        found.add(process)
-        ahead += [child for child in children.get(process, []) if child not in found]
-    return found
-
-
-def _parents() -> Iterable[tuple[int, int]]:
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
-                    state, parent = stream.read().rpartition(")")[2].split()[:2]
-            except (OSError, ValueError):
-                continue
-            if state != "Z":
-                yield int(name), int(parent)
-
-
 def servers(path: str, pid: int) -> set[int]:
     """Which processes of the tree serve the socket at path: not what the app itself may have started.
 
     In a container without CAP_SYS_PTRACE nobody may look at others' open files; then the children count, which are
     Gunicorn's workers.
     """
-    sockets = {f"socket:[{inode}]" for inode in _listening(path)}
-    holders = {process for process in tree(pid) if sockets & _open_files(process)}
-    return holders or _children(program(pid))
+    table = ProcessTable()
+    sockets = set(unix_sockets(path, listening=True))
+    holders = {process for process in table.tree(pid) if sockets & open_files(process)}
+    return holders or set(table.children(_program(table, pid)))
 
 
-def program(pid: int) -> int:
+def _program(table: ProcessTable, pid: int) -> int:
     """What the launcher at pid started, the child of its child; pid itself where it is no launcher."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            words = stream.read().split(b"\0")
-    except OSError:
-        return pid
+    words = file_of(pid, "cmdline").split(b"\0")
     if not any(os.path.basename(word) == FILE_NAME.encode() for word in words[1:3]):
         return pid
-    started = {child for init in _children(pid) for child in _children(init)}
-    return min(started, default=pid)
-
-
-def _children(pid: int) -> set[int]:
-    return {child for child, parent in _parents() if parent == pid}
-
-
-def _listening(path: str) -> Iterable[str]:
-    with open(_UNIX_SOCKETS, encoding="utf-8", errors="replace") as stream:
-        for row in stream:
-            fields = row.split(None, 7)
-            if len(fields) == 8 and fields[7].rstrip("\n") == path and int(fields[3], 16) & _LISTENS:
-                yield fields[6]
-
-
-def _open_files(process: int) -> set[str]:
-    folder = f"/proc/{process}/fd"
-    found = set()
-    try:
-        for name in os.listdir(folder):
-            found.add(os.readlink(f"{folder}/{name}"))
-    except OSError:
-        # It ended meanwhile, or closed one of them.
-        pass
-    return found
+    return min((child for init in table.children(pid) for child in table.children(init)), default=pid)

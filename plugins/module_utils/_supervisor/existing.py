@@ -18,6 +18,7 @@ from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import file_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
 
 CONFIG = "/etc/supervisord.conf"
@@ -85,8 +86,8 @@ def blocks(text: str) -> list[Block]:
 
 
 def unit_of_process(pid: int) -> str:
-    """The unit of systemd's that a process belongs to; empty where the kernel does not say (cgroups(7))."""
-    found = _UNIT_OF.findall(_read(f"/proc/{pid}/cgroup") or "")
+    """The unit of systemd's that a process belongs to; empty where the kernel does not show it (cgroups(7))."""
+    found = _UNIT_OF.findall(file_of(pid, "cgroup").decode(errors="replace"))
     return found[-1] if found else ""
 
 
