@@ -136,7 +136,7 @@ BAD = {
     "start": ({"crash": "no database"}, "cannot start: no database"),
     "death": ({"dies_after": 1.4}, "(ended by itself|a worker of it .* ended within|any more)"),
     "status": ({"status": 500, "why": "no table"}, "status 500"),
-    "hang": ({"hang": True}, "no answer within"),
+    "hang": ({"hang": True}, "no answer in"),
     "worker": ({"worker_dies_after": 1.4}, "(a worker of it .* ended within|any more)"),
     "later": ({"bad_after": 1.3}, "any more"),
 }

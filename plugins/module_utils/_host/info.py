@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import grp
-import http.client
 import os
 import pwd
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import holder
 
 # All that the roles install by name. One that is missing here is never seen, so that dnf is asked for it every time.
@@ -109,13 +109,9 @@ def ports_taken(ports: Iterable[int]) -> list[str]:
 
 
 def nginx_configuration(port: int) -> str:
-    """The digest of what nginx has read, which it tells on its status port; empty when it tells none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=NGINX_SECONDS)
+    """The digest of what nginx has read, which its status port shows; empty when there is none."""
     try:
-        connection.request("GET", "/configuration")
-        said = connection.getresponse().read(200).decode("ascii", "replace").strip()
-    except (OSError, http.client.HTTPException):
+        text = get(HttpConnection("127.0.0.1", port, timeout=NGINX_SECONDS), "/configuration", longest=200).body.strip()
+    except NoReply:
         return ""
-    finally:
-        connection.close()
-    return said.partition(NGINX_MARK)[2] if said.startswith(NGINX_MARK) else ""
+    return text.partition(NGINX_MARK)[2] if text.startswith(NGINX_MARK) else ""

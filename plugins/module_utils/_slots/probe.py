@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a slot tells from outside: its answers, who listens on its socket, and who is still connected to it."""
+"""What a slot shows from outside: its answers, who listens on its socket, and who is still connected to it."""
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import ssl
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import urlsplit
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.launcher import FILE_NAME
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import (
     ProcessTable,
@@ -42,16 +42,10 @@ class Answer:
 
 def ask(path: str, target: str, host: str, timeout: float) -> Answer:
     """GET target over the Unix socket at path."""
-    connection = http.client.HTTPConnection(host, timeout=timeout)
-    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    unix.settimeout(timeout)
     try:
-        unix.connect(path)
-    except OSError as error:
-        unix.close()
-        return Answer(None, f"no connection to {path}: {error.strerror or error}")
-    connection.sock = unix
-    return _get(connection, target, host, timeout)[0]
+        return _get(HttpConnection(host, unix_socket=path, timeout=timeout), target, host)[0]
+    except NoReply as error:
+        return Answer(None, str(error))
 
 
 def ask_proxy(url: str, target: str, host: str, timeout: float, number: str) -> Optional[Answer]:
@@ -59,51 +53,35 @@ def ask_proxy(url: str, target: str, host: str, timeout: float, number: str) -> 
 
     The number asks it for a proof of whom it reached.
     """
-    address = urlsplit(url)
-    place = address.hostname or ""
+    proxy = urlsplit(url)
+
+    def through(scheme: str, port: Optional[int]) -> tuple[Answer, str]:
+        tls = _any_certificate() if scheme == "https" else None
+        connection = HttpConnection(host, port, address=proxy.hostname or "", tls=tls, timeout=timeout)
+        return _get(connection, target, host, number)
+
     try:
-        connection = _to(place, address.port, address.scheme, host, timeout)
-        answer, location = _get(connection, target, host, timeout, number)
+        answer, location = through(proxy.scheme, proxy.port)
         if answer.status in _REDIRECTS and location.startswith("https://"):
-            port = urlsplit(location).port
-            answer, _location = _get(_to(place, port, "https", host, timeout), target, host, timeout, number)
+            answer, _location = through("https", urlsplit(location).port)
         return answer
-    except ConnectionRefusedError:
-        return None
-    except OSError as error:
-        return Answer(None, f"no connection to {url}: {error}")
+    except NoReply as error:
+        return None if isinstance(error.__cause__, ConnectionRefusedError) else Answer(None, str(error))
 
 
-def _to(place: str, port: Optional[int], scheme: str, host: str, timeout: float) -> http.client.HTTPConnection:
-    connection = http.client.HTTPConnection(host, timeout=timeout)
-    plain = socket.create_connection((place, port or (443 if scheme == "https" else 80)), timeout)
-    if scheme == "https":
-        # The question is whether the way to the app is open, not whose certificate this is.
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection.sock = context.wrap_socket(plain, server_hostname=host)
-    else:
-        connection.sock = plain
-    return connection
+def _any_certificate() -> ssl.SSLContext:
+    """The question is whether the way to the app is open, not whose certificate this is."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
-def _get(
-    connection: http.client.HTTPConnection, target: str, host: str, timeout: float, number: str = ""
-) -> tuple[Answer, str]:
+def _get(connection: HttpConnection, target: str, host: str, number: str = "") -> tuple[Answer, str]:
     asked = {HEADER: number} if number else {}
-    try:
-        connection.request("GET", target, headers={"Host": host, "Connection": "close", **asked})
-        response = connection.getresponse()
-        body = response.read(_LONGEST_BODY).decode("utf-8", "replace")
-        answer = Answer(response.status, " ".join(body.split()) or "(no text)", response.headers.get(HEADER, ""))
-        return answer, response.headers.get("Location", "")
-    except socket.timeout:
-        return Answer(None, f"no answer within {timeout:.1f} s"), ""
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(None, f"no answer: {type(error).__name__} {error}".rstrip()), ""
-    finally:
-        connection.close()
+    reply = get(connection, target, {"Host": host, "Connection": "close", **asked}, _LONGEST_BODY)
+    text = " ".join(reply.body.split()) or "(no text)"
+    return Answer(reply.status, text, reply.headers.get(HEADER, "")), reply.headers.get("Location", "")
 
 
 def listener(path: str) -> Optional[int]:

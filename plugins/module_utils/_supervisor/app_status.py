@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get, no_answer
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import causes, evidence, rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
@@ -164,49 +164,27 @@ def probe_all(checks: Sequence[Check]) -> list[Health]:
     deadline = time.monotonic() + max((check.timeout for check in checks), default=0) + GRACE
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
-    return [answers.get(number) or _no_answer(check, "timed out") for number, check in enumerate(checks)]
-
-
-def _no_answer(check: Check, reason: str) -> Health:
-    return Health(f"no answer in {check.timeout:g} s: {reason}", well=False)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    return [
+        answers.get(number) or Health(no_answer(check.timeout, "timed out"), well=False)
+        for number, check in enumerate(checks)
+    ]
 
 
 def probe(check: Check) -> Health:
     began = time.monotonic()
-    connection = _connection_to(check)
     parts = urlsplit(check.url)
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    connection = HttpConnection(
+        parts.hostname or "", parts.port, unix_socket=check.unix_socket, tls=tls, timeout=check.timeout
+    )
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"User-Agent": "app_status"})
-        answer = connection.getresponse().status
-    except socket.timeout:
-        return _no_answer(check, "timed out")
-    except (OSError, http.client.HTTPException) as error:
-        return _no_answer(check, getattr(error, "strerror", None) or str(error) or type(error).__name__)
-    finally:
-        connection.close()
+        answer = get(connection, target, {"User-Agent": "app_status"}).status
+    except NoReply as error:
+        return Health(str(error), well=False)
     if answer != check.status:
         return Health(str(answer), well=False)
     return Health(f"{answer} in {(time.monotonic() - began) * 1000:.0f} ms", well=True)
-
-
-def _connection_to(check: Check) -> http.client.HTTPConnection:
-    parts = urlsplit(check.url)
-    if check.unix_socket:
-        return _UnixConnection(check.unix_socket, check.timeout)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=check.timeout)
 
 
 # --- without supervisord
