@@ -207,7 +207,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
-    Check,
+    CandidateCheck,
     Difference,
     FileSetError,
     apply,
@@ -300,7 +300,7 @@ def main() -> None:
         items += leftovers(module.params["purge"], items)
         differences = [difference for difference in map(compare, items) if difference]
         if differences and not module.check_mode:
-            checks = [Check(**check) for check in module.params["checks"]]
+            checks = [CandidateCheck(**check) for check in module.params["checks"]]
             if checks:
                 said = check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
             apply(differences, label)

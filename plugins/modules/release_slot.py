@@ -407,7 +407,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_s
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock, Owner
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock, Run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import (
     ACTIONS,
     STAGES,
@@ -415,7 +415,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move i
     Move,
     Options,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import Places, SlotError, Wanted
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import AppPaths, SlotError, WantedSlot
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     CONNECTION_OPTIONS,
     Connection,
@@ -562,8 +562,8 @@ def main() -> None:
         module.set_default_selinux_context(path, False)
 
     os.umask(0o022)
-    places = Places.on_host(params["name"], params["base_dir"])
-    move = Move(places, Wanted.of(params), _options(params), Owner(**params["owner"]), label)
+    paths = AppPaths.on_host(params["name"], params["base_dir"])
+    move = Move(paths, WantedSlot.of(params), _options(params), Run(**params["owner"]), label)
     try:
         result = move.run(params["state"], params["dead_run"], params["reason"], module.check_mode)
     except Locked as error:

@@ -280,7 +280,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import Result, ensure
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import user_info
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, VenvError
 
 
 def _interrupted(number: int, _frame: FrameType | None) -> NoReturn:
@@ -363,7 +363,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
-        result = ensure(Settings.of(module.params), module.check_mode)
+        result = ensure(EnvironmentSettings.of(module.params), module.check_mode)
     except VenvError as error:
         output.fail(str(error))
     output.exit(**_answer(module, result))

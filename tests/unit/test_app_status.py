@@ -180,8 +180,8 @@ def port_fixture() -> Iterator[int]:
         server.shutdown()
 
 
-def check(url: str, **options: Any) -> app_status.Check:
-    return app_status.Check(name="web", url=url, **options)
+def check(url: str, **options: Any) -> app_status.HealthCheck:
+    return app_status.HealthCheck(name="web", url=url, **options)
 
 
 def test_probes(port: int, tmp_path: Path) -> None:

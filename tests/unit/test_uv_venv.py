@@ -14,10 +14,10 @@ import venv
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import STAMP, Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import STAMP, EnvironmentPath
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import VenvError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, validate
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, validate
 from fixtures.uv_venv.host import UV, Host, Index, umask
 
 pytestmark = pytest.mark.skipif(not os.path.exists(UV), reason="uv is not beside the interpreter")
@@ -324,7 +324,7 @@ def test_the_cache_must_be_ones_own(host, tmp_path):
 def test_options_that_can_not_be_right(changes, words):
     options = {"path": "/x/venv", "python": "/usr/bin/python3", "uv": "/usr/bin/uv", "lock": "/x/r.txt"}
     with pytest.raises(VenvError, match=re.escape(words)) as caught:
-        validate(Settings(**{**options, **changes}))
+        validate(EnvironmentSettings(**{**options, **changes}))
     assert "s3cret" not in str(caught.value)
 
 
@@ -694,7 +694,7 @@ def test_two_runs_at_once_build_once(host):
 
 
 def test_the_wait_for_another_run_is_bounded(host):
-    with Place(str(host.link)).locked(1):
+    with EnvironmentPath(str(host.link)).locked(1):
         start = time.monotonic()
         with pytest.raises(VenvError, match=r"another run has been building .* longer than timeout=1 seconds"):
             host.ensure(timeout=1)

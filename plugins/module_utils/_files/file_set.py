@@ -36,7 +36,7 @@ class FileSetError(Exception):
 
 
 @dataclass(frozen=True)
-class Owner:
+class Ids:
     uid: int
     gid: int
     name: str = ""
@@ -94,7 +94,7 @@ def difference_texts(items: Iterable[Item]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Check:
+class CandidateCheck:
     argv: list[str]
     user: str = ""
     chdir: str = "/"
@@ -166,13 +166,13 @@ def group_id(name: str) -> Optional[int]:
         return int(name) if name.isdigit() else None
 
 
-def owner_of(item: Item) -> Owner:
+def owner_of(item: Item) -> Ids:
     uid, gid = user_id(item.owner), group_id(item.group)
     if uid is None:
         raise FileSetError(f"{item.path}: no user {item.owner!r} on this host; create the user first")
     if gid is None:
         raise FileSetError(f"{item.path}: no group {item.group!r} on this host; create the group first")
-    return Owner(uid, gid)
+    return Ids(uid, gid)
 
 
 def compare(item: Item) -> Optional[Difference]:
@@ -254,7 +254,7 @@ def _redacted(content: bytes, beginning: str, same: set[str]) -> str:
     return "".join(shown)
 
 
-def stage(items: list[Item], folder: str) -> None:
+def lay_out(items: list[Item], folder: str) -> None:
     """Lays the candidates out below folder, each at its full path and with its final owner and mode."""
     for item in items:
         if item.content is None and item.target is None:
@@ -289,7 +289,7 @@ def _copy_owned(source: str, target: str) -> None:
     os.chown(target, found.st_uid, found.st_gid)
 
 
-def run_check(check: Check, folder: str) -> list[str]:
+def run_check(check: CandidateCheck, folder: str) -> list[str]:
     """Runs one check against the staged candidates and tells what it said; raises with the end of it when it fails.
 
     The output names the candidates by the paths that they will have.
@@ -429,7 +429,7 @@ def _temporary_name(path: str) -> str:
     return os.path.join(folder, f".{name}.{next(tempfile._get_candidate_names())}.new")  # type: ignore[attr-defined]
 
 
-def _write_new(path: str, item: Item, owner: Owner) -> None:
+def _write_new(path: str, item: Item, owner: Ids) -> None:
     """Creates path; it is never readable by more people than the finished file, not for an instant."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as stream:
@@ -442,7 +442,7 @@ def _write_new(path: str, item: Item, owner: Owner) -> None:
 
 def check_candidates(
     items: list[Item],
-    checks: list[Check],
+    checks: list[CandidateCheck],
     parent: str,
     label: Callable[[str], None] = lambda path: None,
     context: Iterable[str] = (),
@@ -464,7 +464,7 @@ def check_candidates(
             copy_context(directory, folder, items)
         # Others may pass through, to the files that are theirs, but not look around.
         os.chmod(folder, 0o711)
-        stage(items, folder)
+        lay_out(items, folder)
         for check in checks:
             said += run_check(check, folder)
     except BaseException:

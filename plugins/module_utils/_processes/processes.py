@@ -22,7 +22,7 @@ UNIX_LISTENING = 0x10000
 _MARK = re.compile(rb"(?:^|\0)SUPERVISOR_(?P<key>PROCESS_NAME|GROUP_NAME|SERVER_URL)=(?P<value>[^\0]*)")
 
 
-class Entry(NamedTuple):
+class Usage(NamedTuple):
     parent: int
     rss: int
 
@@ -35,7 +35,7 @@ class ProcessTable:
         for pid in pids():
             fields = stat_of(pid)
             if fields and fields[0] != b"Z":
-                self.entries[pid] = Entry(parent=int(fields[1]), rss=int(fields[21]) * PAGE)
+                self.entries[pid] = Usage(parent=int(fields[1]), rss=int(fields[21]) * PAGE)
         self._children: dict[int, list[int]] = {}
         for pid, entry in self.entries.items():
             self._children.setdefault(entry.parent, []).append(pid)

@@ -25,7 +25,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True)
-class Owner:
+class Run:
     """A run of Ansible: who started it, on which controller, and a name that no other run has."""
 
     run: str
@@ -38,7 +38,7 @@ class Owner:
 class Claim:
     """What the lock file says: whose it is, and how far that run has come."""
 
-    owner: Owner
+    owner: Run
     boot: str
     taken: float
     renewed: float
@@ -94,15 +94,15 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 @dataclass
-class Lock:
+class DeployLock:
     path: Path
-    owner: Owner
+    owner: Run
     claim: Optional[Claim] = field(default=None)
 
     def read(self) -> Optional[Claim]:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            return Claim(**{**found, "owner": Owner(**found["owner"])})
+            return Claim(**{**found, "owner": Run(**found["owner"])})
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError):

@@ -28,7 +28,7 @@ UNWELL_STATES = ("BACKOFF", "FATAL", "UNKNOWN")
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """Where to ask for the health of a program: a group's name, or group:process."""
 
     name: str
@@ -65,8 +65,8 @@ def look(
         return _without_supervisord(error, wanted, log_lines)
 
 
-def _check_of(options: Mapping[str, Any]) -> Check:
-    check = Check(**{key: value for key, value in options.items() if value is not None})
+def _check_of(options: Mapping[str, Any]) -> HealthCheck:
+    check = HealthCheck(**{key: value for key, value in options.items() if value is not None})
     parts = urlsplit(check.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise rpc.SupervisorError(f"health: url {check.url!r} of {check.name} must begin with http:// or https://")
@@ -77,7 +77,7 @@ def _check_of(options: Mapping[str, Any]) -> Check:
 
 
 def _look(
-    supervisor: rpc.Supervisor, wanted: Sequence[Name], checks: Sequence[Check], log_lines: int
+    supervisor: rpc.Supervisor, wanted: Sequence[Name], checks: Sequence[HealthCheck], log_lines: int
 ) -> dict[str, Any]:
     version, state, pid = supervisor.multicall(
         [rpc.Call(method) for method in ("getSupervisorVersion", "getState", "getPID")]
@@ -139,7 +139,7 @@ def _facts(
 # --- health
 
 
-def _health_of(processes: Sequence[Process], checks: Sequence[Check]) -> dict[Name, Health]:
+def _health_of(processes: Sequence[Process], checks: Sequence[HealthCheck]) -> dict[Name, Health]:
     """Of the processes that a check names; only what runs is asked, all at the same time."""
     asked: dict[int, list[Name]] = {}
     for number, check in enumerate(checks):
@@ -151,11 +151,11 @@ def _health_of(processes: Sequence[Process], checks: Sequence[Check]) -> dict[Na
     return {name: answer for names, answer in zip(asked.values(), answers) for name in names}
 
 
-def probe_all(checks: Sequence[Check]) -> list[Health]:
+def probe_all(checks: Sequence[HealthCheck]) -> list[Health]:
     """Bounded by the longest timeout: a thread that hangs is left behind."""
     answers: dict[int, Health] = {}
 
-    def ask(number: int, check: Check) -> None:
+    def ask(number: int, check: HealthCheck) -> None:
         answers[number] = probe(check)
 
     threads = [threading.Thread(target=ask, args=(number, check), daemon=True) for number, check in enumerate(checks)]
@@ -170,7 +170,7 @@ def probe_all(checks: Sequence[Check]) -> list[Health]:
     ]
 
 
-def probe(check: Check) -> Health:
+def probe(check: HealthCheck) -> Health:
     began = time.monotonic()
     parts = urlsplit(check.url)
     tls = ssl.create_default_context() if parts.scheme == "https" else None

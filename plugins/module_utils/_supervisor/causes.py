@@ -874,9 +874,9 @@ def _processes(pids: Sequence[int]) -> str:
 
 def _last_run(lines: Sequence[str]) -> str:
     for beginning in _BEGINNINGS:
-        places = [place for place, line in enumerate(lines) if beginning in line]
-        if places:
-            return "\n".join(lines[places[-1] :])
+        starts = [number for number, line in enumerate(lines) if beginning in line]
+        if starts:
+            return "\n".join(lines[starts[-1] :])
     return "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ class Block(NamedTuple):
 
 
 @dataclass
-class Plan:
+class TakeoverPlan:
     """What is kept, and what the role's configuration restarts."""
 
     sections: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ def make_plan(
     connection: rpc.Connection,
     kept: str = KEPT,
     unit_of: Callable[[int], str] = unit_of_process,
-) -> Plan:
+) -> TakeoverPlan:
     """Changes nothing. Raises where something would be lost, or restarted without permission.
 
     wanted is the role's own text of the configuration, names are the programs and groups that it will write itself.
@@ -106,7 +106,7 @@ def make_plan(
     config = connection.config
     text = _read(config)
     if text is None:
-        return Plan()
+        return TakeoverPlan()
     try:
         _sections(text)
         for block in blocks(text):
@@ -124,7 +124,7 @@ def make_plan(
     _refuse_two_of_a_name(config, moved, set(names))
     if first:
         _refuse_other_includes(config, text, wanted)
-    plan = Plan([block.name for block in moved])
+    plan = TakeoverPlan([block.name for block in moved])
     if moved:
         plan.items.append(_kept_item(config, kept, moved))
     same_settings = _sections(rest) == _sections(wanted)
@@ -141,7 +141,7 @@ def make_plan(
     return plan
 
 
-def _refusal(config: str, kept: str, plan: Plan) -> str:
+def _refusal(config: str, kept: str, plan: TakeoverPlan) -> str:
     lines = [
         f"{config} is not the role's, and writing the role's settings restarts supervisord with programs that are none "
         f"of the role's: {', '.join(plan.restarted)}.",

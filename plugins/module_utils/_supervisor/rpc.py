@@ -198,7 +198,7 @@ def parse_url(url: str, label: str = "server_url") -> Address:
     return Address(url, host=parts.hostname, port=port)
 
 
-def _settings(path: str) -> _supervisor_ctl.Settings | None:
+def _settings(path: str) -> _supervisor_ctl.CtlSettings | None:
     try:
         return _supervisor_ctl.read(path)
     except PermissionError:

@@ -72,7 +72,7 @@ class Access:
             os.chmod(build, self.mode)
 
 
-class Place:
+class EnvironmentPath:
     """The link of one environment, and the builds beside it."""
 
     def __init__(self, path: str) -> None:
