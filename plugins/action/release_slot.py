@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells the module release_slot who it is that works on an app, and waits for others who do."""
+"""Adds to the options of release_slot which run works on an app, and waits for others who do."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = {**self._task.args, "owner": this_run()}
         deadline = time.monotonic() + int(arguments.get("lock_timeout", 60))
-        told = False
+        shown = False
         while True:
             answer = self._execute_module(MODULE, arguments, task_vars=task_vars)
             holder = answer.get("holder")
@@ -72,9 +72,9 @@ class ActionModule(ActionBase):
                 continue
             if time.monotonic() >= deadline:
                 break
-            if not told:
+            if not shown:
                 display.display(f"waiting: {answer.get('msg')}")
-                told = True
+                shown = True
             time.sleep(POLL_SECONDS)
         result.update(answer)
         return result

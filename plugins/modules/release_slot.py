@@ -381,8 +381,8 @@ removed:
   returned: with O(state=finalize)
   type: list
   elements: str
-said:
-  description: What the check of the slot's files said, line by line.
+output:
+  description: What the check of the slot's files printed, line by line.
   returned: when the stage V(configure) was gone through
   type: list
   elements: str

@@ -97,7 +97,7 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     """
     known = known_variables(roles)
     found = [*_misspelt(names, known, roles)]
-    # The apps have rules of their own, and one list must not be told of twice.
+    # The apps have rules of their own, and one list must not be reported twice.
     typed = {name: option for name, option in known.items() if name != "fastapi_apps"}
     given = {name: value for name, value in variables.items() if name in typed and not _is_left_out(value, typed[name])}
     optional = {name: {**option, "required": False} for name, option in typed.items()}
@@ -270,7 +270,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> int:
-    """0 where it is none, which the check of types tells."""
+    """0 where it is none, which the check of types reports."""
     try:
         return int(value)
     except (TypeError, ValueError):

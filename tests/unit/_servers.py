@@ -126,8 +126,8 @@ class Server:
         finally:
             connection.close()
 
-    def told(self) -> dict[str, Any]:
-        """What the probe tells, once the server listens."""
+    def report(self) -> dict[str, Any]:
+        """What the probe reports, once the server listens."""
         assert self.process is not None
         deadline = time.monotonic() + SECONDS
         while True:

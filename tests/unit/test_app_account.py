@@ -51,7 +51,7 @@ class Host(ScratchHost):
         return json.dumps({"accounts": accounts, "check_mode": check_mode, "lock_seconds": lock_seconds})
 
     def refused(self, *accounts: dict[str, Any], **options: Any) -> str:
-        """What is said of accounts that are refused, in check mode as well; nothing on the host has changed."""
+        """The message about accounts that are refused, in check mode as well; nothing on the host has changed."""
         before, is_fresh = self.accounts(), not (self.etc / "fastapi").exists()
         expected = self.settle(*accounts, check_mode=True, **options)["msg"]
         found = self.settle(*accounts, **options)["msg"]

@@ -1,4 +1,4 @@
-"""What is said of apps that cannot work."""
+"""The messages about apps that cannot work."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ class TestChecks:
         assert os.listdir(tmp_path) == []
 
     def test_a_silent_failure(self, tmp_path) -> None:
-        with pytest.raises(FileSetError, match="status 7 and said nothing"):
+        with pytest.raises(FileSetError, match="status 7 and printed nothing"):
             self.run(tmp_path, "raise SystemExit(7)")
 
     def test_what_a_check_leaves_in_a_directory_hides_no_failure(self, tmp_path) -> None:

@@ -85,8 +85,8 @@ def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
 def test_a_check_tells_and_changes_nothing(served: Host) -> None:
     served.release("two")
     before = sorted(str(path) for path in served.root.rglob("*"))
-    told = served.move(served.wanted("two", text="second")).run("plan", check_mode=True)
-    assert told["changed"] and "release one -> two" in told["differences"]
+    plan = served.move(served.wanted("two", text="second")).run("plan", check_mode=True)
+    assert plan["changed"] and "release one -> two" in plan["differences"]
     assert sorted(str(path) for path in served.root.rglob("*")) == before
 
 
@@ -144,10 +144,10 @@ BAD = {
 
 @pytest.mark.parametrize("kind", list(BAD))
 def test_a_bad_release_never_goes_live(served: Host, kind: str) -> None:
-    settings, said = BAD[kind]
+    settings, message = BAD[kind]
     pid = answer(served)["pid"]
     served.release("two")
-    with pytest.raises(SlotError, match=said):
+    with pytest.raises(SlotError, match=message):
         served.deploy("two", text="second", health_period=2, **settings)
     assert answer(served)["pid"] == pid
     is_clean(served, "blue")
@@ -185,7 +185,7 @@ def test_a_soak_turns_back(served: Host) -> None:
     assert entries(served)[-1] == ("deploy", "two", "bad")
 
 
-def test_a_soak_bears_what_it_may(served: Host) -> None:
+def test_a_soak_tolerates_what_it_may(served: Host) -> None:
     served.release("two")
     served.deploy("two", bad_after=3, soak_seconds=2.5, soak_failures=9)
     is_clean(served, "green")
@@ -203,16 +203,16 @@ def test_a_proxy_that_does_not_reach_the_app_turns_back(served: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("claim", "reason"),
     [
         ("", "another server than the app's answered"),
         ("fastapi_probe-other unix:/x", r"the server of another app answered \(other\)"),
         ("fastapi_probe-shop unix:/run/old.sock", "nginx asked unix:/run/old.sock"),
     ],
 )
-def test_an_answer_of_somebody_elses_server_is_no_proof(served: Host, told: str, reason: str) -> None:
+def test_an_answer_of_somebody_elses_server_is_no_proof(served: Host, claim: str, reason: str) -> None:
     served.release("two")
-    with _proxy(200, told) as url, pytest.raises(SlotError, match=reason) as refused:
+    with _proxy(200, claim) as url, pytest.raises(SlotError, match=reason) as refused:
         served.deploy("two", text="second", proxy_url=url)
     assert "release_proxy_url" in str(refused.value)
     assert answer(served)["text"] == "first"
@@ -301,7 +301,7 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(served: Host, stage: st
 
 
 def _reboot(host: Host) -> None:
-    """supervisord starts anew, what is in /run is gone, and tmpfiles.d makes the link again."""
+    """supervisord restarts, what is in /run is gone, and tmpfiles.d makes the link again."""
     host.daemon.kill()
     for path in [*host.paths.run.rglob("*.sock")]:
         path.unlink()
@@ -455,7 +455,7 @@ def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: 
     move.run("plan")
     result = move.run("finalize")
     assert mark.read_text().split() == stages
-    assert (result["slot"], result["dropped"], result["said"]) == ("green", 0, ["uses loop none"])
+    assert (result["slot"], result["dropped"], result["output"]) == ("green", 0, ["uses loop none"])
     # The gate, at least.
     assert 0.5 <= result["waited"] < 30
     assert answer(served)["text"] == "second"

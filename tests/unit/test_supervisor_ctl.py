@@ -1,4 +1,4 @@
-"""Where the modules look for supervisord when nobody tells them: where supervisorctl does."""
+"""Where the modules look for supervisord when no option says so: where supervisorctl does."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def test_absent_stops_and_unloads(daemon: Daemon) -> None:
     daemon.program("gone")
     daemon.program("kept_in_files")
     daemon.start()
-    daemon.forget("gone")
+    daemon.remove("gone")
     before = daemon.pids()
     result = daemon.twice("gone", "kept_in_files", "never_was", state="absent")
     assert changes(result) == {"removed": ["gone", "kept_in_files"], "stopped": ["gone", "kept_in_files"]}
@@ -431,7 +431,7 @@ def test_a_program_that_left_the_files_is_not_started(daemon: Daemon) -> None:
     daemon.program("web")
     daemon.program("gone")
     daemon.start()
-    daemon.forget("gone")
+    daemon.remove("gone")
     daemon.program("web", environment='CHANGED="yes"')
     before = daemon.pids()
     for state in ("started", "restarted", "present"):
@@ -691,7 +691,7 @@ def test_prune_unloads_what_is_in_no_file(daemon: Daemon) -> None:
     daemon.start()
     before = daemon.pids()
     for name in ("old", "idle", "none"):
-        daemon.forget(name)
+        daemon.remove(name)
     result = daemon.twice("web", state="present", prune=True)
     assert changes(result) == {"removed": ["idle", "none", "old"], "stopped": ["old"]}
     assert "old: not loaded\n" in result["diff"]["after"]
@@ -701,7 +701,7 @@ def test_prune_unloads_what_is_in_no_file(daemon: Daemon) -> None:
 def test_prune_needs_no_name(daemon: Daemon) -> None:
     daemon.program("old")
     daemon.start()
-    daemon.forget("old")
+    daemon.remove("old")
     assert changes(daemon.twice(state="present", prune=True)) == {"removed": ["old"], "stopped": ["old"]}
 
 

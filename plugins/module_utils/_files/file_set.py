@@ -114,7 +114,7 @@ class Difference:
 
 
 def machine_key() -> bytes:
-    """A key that is the host's own, so that a digest in a log tells nothing about a weak secret."""
+    """A key that is the host's own, so that a digest in a log reveals nothing about a weak secret."""
     try:
         return Path(MACHINE_ID).read_bytes().strip() or b"none"
     except OSError:
@@ -259,16 +259,16 @@ def lay_out(items: list[Item], folder: str) -> None:
     for item in items:
         if item.content is None and item.target is None:
             continue
-        place = folder + item.path
-        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        path = folder + item.path
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         if item.target is not None:
-            os.symlink(item.target, place)
+            os.symlink(item.target, path)
         else:
-            _write_new(place, item, owner_of(item))
+            _write_new(path, item, owner_of(item))
 
 
 def copy_context(directory: str, folder: str, items: list[Item]) -> None:
-    """Copies a directory of the host to its place below folder, without what the items write or remove."""
+    """Copies a directory of the host to its path below folder, without what the items write or remove."""
 
     def left_out(parent: str, names: list[str]) -> list[str]:
         paths = {name: os.path.join(parent, name) for name in names}
@@ -290,7 +290,7 @@ def _copy_owned(source: str, target: str) -> None:
 
 
 def run_check(check: CandidateCheck, folder: str) -> list[str]:
-    """Runs one check against the staged candidates and tells what it said; raises with the end of it when it fails.
+    """Runs one check against the candidates and returns its output; raises with the end of that when it fails.
 
     The output names the candidates by the paths that they will have.
     """
@@ -331,14 +331,13 @@ def run_check(check: CandidateCheck, folder: str) -> list[str]:
         raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", output, folder)) from None
     if process.returncode != 0:
         raise FileSetError(_failure(f"{check.what} ended with status {process.returncode}", output, folder))
-    said: bytes = output
-    return said.decode("utf-8", "replace").splitlines()
+    return bytes(output).decode("utf-8", "replace").splitlines()
 
 
 def _failure(what: str, output: bytes, folder: str) -> str:
     lines = output.decode("utf-8", "replace").replace(folder, "").rstrip().splitlines()
     if not lines:
-        return f"{what} and said nothing"
+        return f"{what} and printed nothing"
     return "\n".join([f"{likely_cause(lines)} ({what})", "", *lines[-40:]])
 
 
@@ -354,7 +353,7 @@ def likely_cause(lines: list[str]) -> str:
 
 
 def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
-    """Directories first, then every file beside its place, then the renames in the order given, removals last.
+    """Directories first, then every file beside its path, then the renames in the order given, removals last.
 
     label is called with each new path, so that the caller can set its security context.
     """
@@ -447,12 +446,12 @@ def check_candidates(
     label: Callable[[str], None] = lambda path: None,
     context: Iterable[str] = (),
 ) -> list[str]:
-    """Stages all items in a folder of its own, runs the checks and removes the folder; tells what the checks said.
+    """Lays all items out in a folder of its own, runs the checks, removes the folder and returns what they printed.
 
     Directories that are missing are made first, since a check may need them, and go again when it fails.
     """
     made: list[str] = []
-    said: list[str] = []
+    output: list[str] = []
     folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
     try:
         for item in items:
@@ -466,7 +465,7 @@ def check_candidates(
         os.chmod(folder, 0o711)
         lay_out(items, folder)
         for check in checks:
-            said += run_check(check, folder)
+            output += run_check(check, folder)
     except BaseException:
         for path in reversed(made):
             # What the check made in it stays, as a launcher's directory for private files.
@@ -475,4 +474,4 @@ def check_candidates(
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return said
+    return output

@@ -85,8 +85,8 @@ class Creation:
         if self.makes_group and not own:
             yield ["/usr/sbin/groupadd", "--system", self.group]
         group = ["--user-group"] if own else ["--gid", self.group]
-        place = ["--no-create-home", "--home-dir", wanted.home, "--shell", SHELL]
-        yield ["/usr/sbin/useradd", "--system", *group, *place, wanted.user]
+        entry = ["--no-create-home", "--home-dir", wanted.home, "--shell", SHELL]
+        yield ["/usr/sbin/useradd", "--system", *group, *entry, wanted.user]
 
     def __str__(self) -> str:
         wanted = self.wanted
@@ -137,7 +137,7 @@ def settle(wanted: list[WantedAccount], check_mode: bool = False) -> Outcome:
     if check_mode or not outcome.differences:
         return outcome
     os.makedirs(DIRECTORY, 0o755, exist_ok=True)
-    # Decided anew, on what another run has left.
+    # Decided again, on what another run has left.
     with _locked():
         return _settle(wanted, check_mode=False)
 
@@ -416,7 +416,7 @@ def read_record() -> tuple[str, Record, list[str]]:
         return text, {name: _parsed(entry) for name, entry in json.loads(text).items()}, []
     except (AttributeError, KeyError, TypeError, ValueError):
         warning = (
-            f"{RECORD} is not readable and is written anew: accounts are recognized by their homes, and which other"
+            f"{RECORD} is not readable and is written again: accounts are recognized by their homes, and which other"
             " apps share them is not known until these run again"
         )
         return text, {}, [warning]

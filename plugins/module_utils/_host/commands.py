@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host's own programs tell. What can't be asked tells nothing."""
+"""The output of the host's own programs; nothing where one is missing or fails."""
 
 from __future__ import annotations
 

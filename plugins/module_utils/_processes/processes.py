@@ -55,7 +55,7 @@ class ProcessTable:
         return sum(_pss(each) or self.entries[each].rss for each in self.tree(pid))
 
     def strays(self, supervisord: int, server_url: str) -> dict[tuple[str, str], list[int]]:
-        """The processes that bear supervisord's mark and are none of its descendants, by group and name."""
+        """The processes that have supervisord's mark and are none of its descendants, by group and name."""
         own = set(self.tree(supervisord))
         found: dict[tuple[str, str], list[int]] = {}
         marked = {pid: mark for pid in self.entries if pid not in own for mark in [_mark(pid)] if mark}
@@ -140,7 +140,7 @@ def _mark(pid: int) -> dict[str, str]:
 
 
 def _same_server(one: str, other: str) -> bool:
-    """Whether two addresses may be of one supervisord; only two Unix sockets can be told apart for sure."""
+    """Whether two addresses may be of one supervisord; only two Unix sockets can be distinguished for sure."""
     if not (one.startswith("unix://") and other.startswith("unix://")):
         return True
     return os.path.realpath(one[len("unix://") :]) == os.path.realpath(other[len("unix://") :])

@@ -87,7 +87,7 @@ def rollback_target(entries: Sequence[LedgerEntry], live: str, there: Iterable[s
             )
         target = matching[0]
         if not force and not is_good(entries, target):
-            raise LedgerError(f"release {target} never went live, as far as the ledger tells; force=true tries it")
+            raise LedgerError(f"release {target} never went live, by the ledger; force=true tries it")
     else:
         good = [entry.release for entry in reversed(entries) if entry.result == GOOD and entry.release != live]
         found = next((name for name in good if name in names), None)

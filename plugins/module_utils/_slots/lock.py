@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One deploy of an app at a time on a host.
 
-Two locks: the kernel's, which a single call of the module holds and nobody can forget to give back, and a file that
+Two locks: the kernel's, which a single call of the module holds and is released in any case, and a file that
 names the run which the calls belong to, since no lock of the kernel outlives a call.
 """
 

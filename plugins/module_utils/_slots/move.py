@@ -5,7 +5,7 @@
 
 A run goes through the stages in their order: plan, configure, start, promote, finalize; one call may take it through
 several of them. abort is for what failed between two calls. Each stage leaves the host so that it may be cut off
-and started anew there, at any moment:
+and started again there, at any moment:
 
     plan, configure  the live slot is as it was, nothing of the idle one is loaded
     start            both run and both start at boot, live.sock leads to the old one, now and after a boot
@@ -273,10 +273,10 @@ class Move:
         there = [item for item in self.wanted.directories if os.path.isdir(item.path)]
         apply([found for found in map(compare, there) if found], self.label)
         check = CandidateCheck(paths.launch(slot, "--check", under=STAGE_TOKEN))
-        said = check_candidates(items, [check], self.options.stage_parent, self.label)
+        output = check_candidates(items, [check], self.options.stage_parent, self.label)
         apply([found for found in map(compare, items) if found], self.label)
         self._run_commands(claim)
-        return {"said": said}
+        return {"output": output}
 
     def _note_what_is_built(self, claim: Claim) -> None:
         if claim.action == "deploy":
@@ -423,7 +423,7 @@ class Move:
         found = proof.problem(answer.proof, number, self.paths.name, str(link))
         return found and (
             f"the answer for {options.host} at {options.proxy_url} is not proven to be that of {link}: {found}\n"
-            "Run the playbook site, which configures nginx; where another proxy stands there, empty release_proxy_url"
+            "Run the playbook site, which configures nginx; where another proxy is there, empty release_proxy_url"
         )
 
     def _soak(self, slot: str) -> None:
@@ -459,7 +459,7 @@ class Move:
         return {"dropped": dropped, "removed": removed, "live": str(paths.socket(claim.slot))}
 
     def _retire(self, slot: str) -> int:
-        """Lets a slot finish, then has the boot forget it before it is stopped. Tells how many it had to cut off."""
+        """Lets a slot finish, then removes it from the boot and stops it. Returns how many connections were cut off."""
         path = str(self.paths.socket(slot))
         deadline = time.monotonic() + self.options.drain_timeout
         while (open_ones := len(unix_sockets(path, listening=False))) and time.monotonic() < deadline:

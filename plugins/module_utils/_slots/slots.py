@@ -139,7 +139,7 @@ class AppPaths:
 
 @dataclass(frozen=True)
 class WantedSlot:
-    """What the live slot shall be. Nothing in it tells the slots apart."""
+    """What the live slot shall be. Nothing in it differs between the slots."""
 
     release: str
     revision: str
@@ -198,7 +198,7 @@ class WantedSlot:
 
 @dataclass(frozen=True)
 class Observed:
-    """How the slots stand."""
+    """The state of the slots."""
 
     # What live.sock points to now, and at the next boot.
     linked: Optional[str]
@@ -269,7 +269,7 @@ def _kept(paths: AppPaths) -> Optional[str]:
 
 
 def metadata_of(paths: AppPaths, slot: str) -> dict[str, str]:
-    """What a slot holds: release, revision and fingerprint; empty when nobody can tell."""
+    """What a slot holds: release, revision and fingerprint; empty when that is unknown."""
     return _read_json(paths.slot(slot) / METADATA)
 
 
@@ -334,5 +334,5 @@ def reasons_to_tidy(paths: AppPaths, wanted: WantedSlot, seen: Observed, static:
         reasons.append(f"{source / name}: closed to the proxy, which serves it")
     last = ledger.last_good(ledger.read(paths.ledger))
     if last is None or last.fingerprint != metadata_of(paths, live).get("fingerprint"):
-        reasons.append(f"{paths.ledger}: does not tell of the live slot")
+        reasons.append(f"{paths.ledger}: has no entry for the live slot")
     return reasons

@@ -32,7 +32,7 @@ WANTED = "refs/fastapi/wanted"
 # A clone that is worth nothing any more.
 BROKEN = re.compile(r"\.lock'|corrupt|bad object|loose object|object file|not a git repository|bad signature|broken")
 ABSENT = re.compile(r"not our ref|unadvertised object|couldn't find remote ref|no such remote ref|unknown revision")
-# What git, ssh and curl say, and what it means for the one who wrote the variable.
+# What git, ssh and curl print, and what it means for the one who wrote the variable.
 CAUSES = (
     (
         r"IDENTIFICATION HAS CHANGED|Host key verification failed",
@@ -74,7 +74,7 @@ CAUSES = (
 
 
 class Repository:
-    """A repository, and a bare clone of it on the host, which is only a cache: a broken one is made anew."""
+    """A repository, and a bare clone of it on the host, which is only a cache: a broken one is created again."""
 
     def __init__(self, git: str, address: str, key_file: Optional[str], clone: str, scratch: str = "") -> None:
         """With scratch, a directory that goes with this run, nothing else on the host changes."""
@@ -146,7 +146,7 @@ class Repository:
                 complaints.seek(0)
                 output = complaints.read().decode("utf-8", "replace")
                 raise SourceTreeError(
-                    f"git archive of {revision} failed; remove {self._clone} on the host, which is made anew. git"
+                    f"git archive of {revision} failed; remove {self._clone} on the host, which is created again. git"
                     f" reported: {_last(output)}"
                 )
             if problem:
@@ -164,10 +164,10 @@ class Repository:
         return {name[:-3] if name.endswith("^{}") else name: commit for commit, name in found}
 
     def _find(self, name: str) -> str:
-        for place in dict.fromkeys((self._work, self._clone)):
-            if not _is_bare(place):
+        for clone in dict.fromkeys((self._work, self._clone)):
+            if not _is_bare(clone):
                 continue
-            answer = self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", place=place)
+            answer = self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", clone=clone)
             commit = re.search(rf"^(?:{FULL_ID.pattern})$", answer.stdout, flags=re.M)
             if answer.returncode == 0 and commit:
                 return commit[0]
@@ -202,12 +202,12 @@ class Repository:
         if made.returncode != 0:
             raise SourceTreeError(f"git could not make {self._work}; git reported: {_last(made.stdout)}")
 
-    def _command(self, *arguments: str, place: str = "") -> list[str]:
+    def _command(self, *arguments: str, clone: str = "") -> list[str]:
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        return [self._git, *settings, f"--git-dir={place or self._work}", *arguments]
+        return [self._git, *settings, f"--git-dir={clone or self._work}", *arguments]
 
-    def _run(self, *arguments: str, timeout: int = LOOK_TIMEOUT, place: str = "") -> subprocess.CompletedProcess[str]:
-        command = self._command(*arguments, place=place)
+    def _run(self, *arguments: str, timeout: int = LOOK_TIMEOUT, clone: str = "") -> subprocess.CompletedProcess[str]:
+        command = self._command(*arguments, clone=clone)
         with subprocess.Popen(
             command,
             env=self._environment,
@@ -255,8 +255,8 @@ def _environment(key: str, scratch: str) -> dict[str, str]:
     }
 
 
-def _is_bare(place: str) -> bool:
-    return os.path.isfile(os.path.join(place, "HEAD")) and os.path.isdir(os.path.join(place, "objects"))
+def _is_bare(clone: str) -> bool:
+    return os.path.isfile(os.path.join(clone, "HEAD")) and os.path.isdir(os.path.join(clone, "objects"))
 
 
 def _cause(output: str) -> Optional[tuple[str, str]]:

@@ -213,7 +213,7 @@ def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log
 
 
 def _complaint(journal: str) -> str:
-    """What supervisord said when it refused to start, unless it did start after that."""
+    """What supervisord printed when it refused to start, unless it did start after that."""
     last = journal.rpartition("supervisord started with pid")[2]
     complaints = [line for line in last.splitlines() if line.startswith("Error: ")]
     return rpc.redact(complaints[-1]) if complaints else ""

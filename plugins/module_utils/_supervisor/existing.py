@@ -40,7 +40,7 @@ _UNIT_OF = re.compile(r"/([^/\n]+\.(?:service|scope))\b")
 
 
 class Block(NamedTuple):
-    """A section as it stands in the file, with the comment lines right above its header; the beginning has no name."""
+    """A section as it is in the file, with the comment lines right above its header; the beginning has no name."""
 
     name: str
     text: str

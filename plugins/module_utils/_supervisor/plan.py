@@ -140,7 +140,7 @@ def take_snapshot(supervisor: rpc.Supervisor, names: Sequence[Name], reread: boo
 
 
 def _loaded_without_processes(supervisor: rpc.Supervisor, groups: Sequence[str]) -> Iterable[str]:
-    """Groups with numprocs=0 show in no list; a signal to all of their no processes tells whether they are there."""
+    """Groups with numprocs=0 show in no list; a signal to all of their no processes shows whether they are there."""
     answers = supervisor.multicall([rpc.Call("signalProcessGroup", (group, "0")) for group in groups])
     return [group for group, answer in zip(groups, answers) if answer == []]
 

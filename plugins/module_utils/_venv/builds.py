@@ -38,12 +38,12 @@ _CLOCK_SLACK = 5.0
 
 
 class BuildsError(Exception):
-    """The place of the environment can't be used; the text is a sentence for the user."""
+    """The path of the environment can't be used; the text is a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a complete build says of itself."""
+    """What a complete build records of itself."""
 
     build: str
     fingerprint: str
@@ -124,7 +124,7 @@ class EnvironmentPath:
 
     def publish(self, build: Path) -> None:
         """Point the link to a build, in one step."""
-        # The stamp's time tells when a build was published last, for pruning.
+        # The stamp's time is when a build was published last, for pruning.
         os.utime(build / STAMP)
         fresh = self.parent / f".{self.name}.link-{os.getpid()}"
         os.symlink(build.name, fresh)
@@ -263,7 +263,7 @@ def in_use(links: Iterable[Path], times: Mapping[Path, float | None]) -> set[Pat
 
 
 def _published_around(moment: float | None, times: Mapping[Path, float | None]) -> set[Path]:
-    """The builds that may have been the published one at a moment; all when that can't be told."""
+    """The builds that may have been the published one at a moment; all when that is unknown."""
     around: set[Path] = set()
     for edge in (-_CLOCK_SLACK, _CLOCK_SLACK):
         before = [] if moment is None else [(at, build) for build, at in times.items() if at and at <= moment + edge]

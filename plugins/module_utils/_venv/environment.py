@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One virtual environment from a lock file, with uv: whole or not at all.
 
-First the verdict, which reads and never writes: what is wanted (a fingerprint over its inputs) against what the
+First the comparison, which reads and never writes: what is wanted (a fingerprint over its inputs) against what the
 published build's stamp says, and against the build itself. Then, only if there is a reason, the build: at its
 final path, stamped when complete, and published by renaming a link.
 """
@@ -118,7 +118,7 @@ class Result:
 
 
 def ensure(settings: EnvironmentSettings, check_mode: bool) -> Result:
-    """Bring the environment about; in check mode only tell what that would change."""
+    """Make sure of the environment; in check mode only report what would change."""
     try:
         return _Run(settings, check_mode).ensure()
     except (BuildsError, LockError) as error:
@@ -158,7 +158,7 @@ class _Run:
             reasons = self._reasons(wanted)
             return self._change(wanted, reasons, lock) if reasons else self._open_to_group(wanted)
 
-    # -- the verdict ---------------------------------------------------------------------------------------------
+    # -- the comparison ------------------------------------------------------------------------------------------
 
     def _missing(self, kinds: Mapping[str, str]) -> list[str]:
         """What is not there yet: sentences in check mode, a failure otherwise."""
@@ -169,15 +169,15 @@ class _Run:
                 sentences.append(f"{option}={value} does not exist")
             elif value and os.path.isdir(value) != (kind == "directory"):
                 raise VenvError(f"{option}={value} is not a {kind}: correct the option")
-        return self._bear(sentences, "install or copy it before this task, or correct the option")
+        return self._absent(sentences, "install or copy it before this task, or correct the option")
 
     def _missing_folder(self) -> list[str]:
         if self.path.parent.is_dir():
             return []
         sentence = f"the folder {self.path.parent} of path={self.settings.path} does not exist"
-        return self._bear([sentence], "create it before this task, owned by the user who runs it")
+        return self._absent([sentence], "create it before this task, owned by the user who runs it")
 
-    def _bear(self, sentences: list[str], advice: str) -> list[str]:
+    def _absent(self, sentences: list[str], advice: str) -> list[str]:
         if sentences and not self.check_mode:
             raise VenvError(f"{sentences[0]}: {advice}")
         # On a fresh host an earlier task of the same run brings it, and check mode has not run that one.
@@ -198,7 +198,7 @@ class _Run:
         try:
             return Access(0o750, grp.getgrnam(group).gr_gid)
         except KeyError:
-            self._bear([f"group={group} does not exist"], "create it before this task, or correct the option")
+            self._absent([f"group={group} does not exist"], "create it before this task, or correct the option")
             return None
 
     def _open_to_group(self, wanted: WantedEnvironment) -> Result:
@@ -234,7 +234,7 @@ class _Run:
         except RunError as error:
             raise VenvError(
                 f"python={settings.python} does not run as a Python interpreter: correct the option, or install it "
-                f"anew\n{tail(error.output)}"
+                f"again\n{tail(error.output)}"
             ) from error
         uses_project = settings.format == "uv" or settings.install_project
         pyproject = settings.folder / "pyproject.toml"
@@ -293,7 +293,7 @@ class _Run:
     # -- results -------------------------------------------------------------------------------------------------
 
     def _result(self, wanted: WantedEnvironment | None, reasons: list[str]) -> Result:
-        """The result as the host stands now."""
+        """The result as the host is now."""
         build = self.path.published()
         stamp = read_stamp(build) if build else None
         packages = installed_packages(build) if build else {}
@@ -348,7 +348,7 @@ class _Run:
         try:
             self.path.prune(self.settings.keep)
         except OSError as error:
-            # The new environment is in its place all the same.
+            # The new environment is published all the same.
             return [f"an old build could not be removed: {error}"]
         return []
 
@@ -408,7 +408,7 @@ class _Run:
             try:
                 return parse_pylock(interpreter.toml, wanted.markers, settings.extras, settings.groups)
             except (AttributeError, TypeError) as error:
-                raise LockError(f"its tables are not those of a pylock file ({error}): lock anew") from error
+                raise LockError(f"its tables are not those of a pylock file ({error}): lock again") from error
         try:
             text = wanted.lock_bytes.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -480,7 +480,7 @@ def _in_words(value: Any) -> str:
 
 def _input_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changed = [name for name in now if before.get(name) != now[name]]
-    # That the project plays a part at all is said by what brought it in, install_project or the lock's format.
+    # That the project plays a part at all is shown by what brought it in, install_project or the lock's format.
     changed = [name for name in changed if name not in ("project", "pyproject") or (before.get(name) and now[name])]
     return [_CHANGES[name].format(before=_in_words(before.get(name)), after=_in_words(now[name])) for name in changed]
 

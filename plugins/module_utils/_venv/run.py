@@ -58,7 +58,7 @@ print(json.dumps(answer, default=str))
 
 
 class RunError(Exception):
-    """A program failed; `output` is what it said."""
+    """A program failed; `output` is what it printed."""
 
     def __init__(self, output: str, timed_out: bool = False) -> None:
         super().__init__(output)
@@ -125,9 +125,9 @@ def run(
     keep_open: Sequence[int] = (),
     remarks: list[str] | None = None,
 ) -> str:
-    """Run a program and return its standard output; raise RunError with all it said when it fails.
+    """Run a program and return its standard output; raise RunError with all it printed when it fails.
 
-    What it said on standard error all the same is added to the remarks.
+    What it printed on standard error all the same is added to the remarks.
     """
     try:
         process = subprocess.Popen(
@@ -159,7 +159,7 @@ def run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> str:
-    """End the program and all it started, and return what it had said."""
+    """End the program and all it started, and return its output until then."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -214,7 +214,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def user_info(url: str) -> str:
-    """What stands where an address has its user and password; of one that can't be parsed or has no scheme, too."""
+    """What an address has where its user and password belong; of one that can't be parsed or has no scheme, too."""
     return re.sub(r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", url).rpartition("@")[0]
 
 

@@ -24,7 +24,7 @@ LISTS = ("extras", "groups", "additions", "extra_index_urls", "source_distributi
 
 
 class VenvError(Exception):
-    """The environment can't be had; the text tells the user why and what to do."""
+    """The environment can't be created; the text is the cause and the fix, for the user."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def validate(settings: EnvironmentSettings) -> tuple[Requirement, ...]:
         if value and not os.path.isabs(value):
             raise VenvError(f"{option}={value} is not an absolute path: write it from / on")
     if not Path(os.path.normpath(settings.path)).name:
-        raise VenvError(f"path={settings.path} is no place for an environment: name one below a folder")
+        raise VenvError(f"path={settings.path} is no path for an environment: name one below a folder")
     for option, value in (("keep", settings.keep), ("timeout", settings.timeout)):
         if value < 1:
             raise VenvError(f"{option}={value} is too small: it must be 1 or more")
