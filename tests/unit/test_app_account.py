@@ -253,7 +253,7 @@ def test_accounts_of_earlier_versions_are_recognized(host) -> None:
     assert json.loads(after["fastapi/accounts.json"])["orders"]["apps"] == ["orders"]
 
 
-def test_a_torn_record_is_written_anew(host) -> None:
+def test_a_torn_record_is_written_again(host) -> None:
     host.settle(app("orders"))
     path = host.etc / "fastapi" / "accounts.json"
     whole = path.read_bytes()

@@ -46,7 +46,7 @@ def warnings(**app: Any) -> list[str]:
         ({"gunicorn": {"control_socket": "/run/x"}}, ["control_socket", "control_socket_disable"]),
     ],
 )
-def test_what_does_nothing_is_told(app, fragments) -> None:
+def test_what_does_nothing_is_reported(app, fragments) -> None:
     (text,) = warnings(**app)
     assert all(fragment in text for fragment in ["app orders: ", *fragments]), text
 

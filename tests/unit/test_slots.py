@@ -82,7 +82,7 @@ def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
     assert not (served.paths.app / "deploy.lock").exists()
 
 
-def test_a_check_tells_and_changes_nothing(served: Host) -> None:
+def test_a_check_reports_and_changes_nothing(served: Host) -> None:
     served.release("two")
     before = sorted(str(path) for path in served.root.rglob("*"))
     plan = served.move(served.wanted("two", text="second")).run("plan", check_mode=True)

@@ -171,7 +171,7 @@ def test_hooks_of_the_clone_never_run(work, app, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["lock", "objects"])
-def test_a_broken_clone_is_made_anew(work, app, tmp_path, harm) -> None:
+def test_a_broken_clone_is_created_again(work, app, tmp_path, harm) -> None:
     work.commit("one")
     work.push()
     content_of(repository(work.bare, app), "HEAD", tmp_path / "a")

@@ -249,6 +249,6 @@ def test_refused_lists(lists, reason) -> None:
     assert all(problem.startswith("supervisor_") for problem in found)
 
 
-def test_all_that_is_wrong_is_told() -> None:
+def test_all_that_is_wrong_is_reported() -> None:
     lists = {"programs": [program("a b", umask="9")], "event_listeners": [program("e", events=[], buffer_size=0)]}
     assert len(problems(lists)) == 4

@@ -155,7 +155,7 @@ def test_logs_through_supervisord(own_daemon: Daemon) -> None:
     assert set(processes["euros"]["stdout_tail"][0]) == {"\u20ac"}
 
 
-def test_reread_tells_and_changes_nothing(daemon: Daemon) -> None:
+def test_reread_reports_and_changes_nothing(daemon: Daemon) -> None:
     daemon.program("web")
     daemon.program("old")
     daemon.program("same")

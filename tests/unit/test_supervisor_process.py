@@ -566,7 +566,7 @@ def test_a_stop_that_takes_too_long(daemon: Daemon) -> None:
     assert "state STOPPING" in str(error)
 
 
-def test_an_old_ending_is_not_told_as_the_reason(daemon: Daemon) -> None:
+def test_an_old_ending_is_not_reported_as_the_reason(daemon: Daemon) -> None:
     daemon.program("web", FAIL, startsecs=1, startretries=0)
     daemon.start()
     daemon.until("web", "FATAL")
@@ -577,7 +577,7 @@ def test_an_old_ending_is_not_told_as_the_reason(daemon: Daemon) -> None:
     assert report["ending"] is None
 
 
-def test_an_ending_that_may_be_another_groups_is_not_told(daemon: Daemon) -> None:
+def test_an_ending_that_may_be_another_groups_is_not_reported(daemon: Daemon) -> None:
     for name in ("one", "two"):
         daemon.program(name, FAIL, process_name="same", startsecs=1, startretries=0, autostart="false")
     daemon.start()

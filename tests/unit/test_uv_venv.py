@@ -331,7 +331,7 @@ def test_options_that_can_not_be_right(changes, words):
 # -- cut off, drift ----------------------------------------------------------------------------------------------
 
 
-def test_an_incomplete_build_is_made_anew(host):
+def test_an_incomplete_build_is_rebuilt(host):
     predicted = Path(host.ensure(check=True).build)
     (predicted / "bin").mkdir(parents=True)
     (predicted / "bin" / "junk").write_text("half")
@@ -526,7 +526,7 @@ def test_no_project_to_install(host):
 # -- check mode --------------------------------------------------------------------------------------------------
 
 
-def test_check_mode_tells_the_truth_and_leaves_no_trace(host, monkeypatch, tmp_path):
+def test_check_mode_predicts_the_run_and_leaves_no_trace(host, monkeypatch, tmp_path):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))

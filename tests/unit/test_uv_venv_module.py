@@ -221,7 +221,7 @@ def test_killed(host, half_way):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_told_to_stop(host, half_way, number):
+def test_a_signal_to_stop(host, half_way, number):
     old, process, _index = half_way
     process.send_signal(number)
     assert process.wait(20) == 128 + number

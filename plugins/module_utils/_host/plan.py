@@ -33,7 +33,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots 
     metadata_of,
     observe,
     reasons_to_move,
-    reasons_to_tidy,
+    reasons_to_clean_up,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError
@@ -131,7 +131,7 @@ def _slots(wanted: Mapping[str, Any], revision: str) -> Differences:
     seen = observe(paths, CONNECTION)
     moves = reasons_to_move(paths, whole, seen)
     return Differences(
-        [*moves, *reasons_to_tidy(paths, whole, seen, params["static"])],
+        [*moves, *reasons_to_clean_up(paths, whole, seen, params["static"])],
         before=metadata_of(paths, seen.live).get("release", "") if seen.live else "",
         slot=next(slot for slot in _layout.SLOTS if slot != seen.live) if moves else "",
     )

@@ -65,7 +65,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots 
     metadata_of,
     observe,
     reasons_to_move,
-    reasons_to_tidy,
+    reasons_to_clean_up,
     release_metadata_of,
     supervised,
 )
@@ -206,7 +206,7 @@ class Move:
         moves = reasons_to_move(self.paths, self.wanted, seen)
         if self.options.action == "restart":
             moves.insert(0, "a restart is asked for")
-        tidies = reasons_to_tidy(self.paths, self.wanted, seen, self.options.static)
+        tidies = reasons_to_clean_up(self.paths, self.wanted, seen, self.options.static)
         slot = _other(seen.live) if moves else seen.live or ""
         result = {
             "changed": bool(moves or tidies),

@@ -314,8 +314,8 @@ def _environment_damage(link: Path) -> list[str]:
     return []
 
 
-def reasons_to_tidy(paths: AppPaths, wanted: WantedSlot, seen: Observed, static: Sequence[str] = ()) -> list[str]:
-    """What an earlier run did not come to, or somebody undid, around a live slot that is as it should be."""
+def reasons_to_clean_up(paths: AppPaths, wanted: WantedSlot, seen: Observed, static: Sequence[str] = ()) -> list[str]:
+    """What an earlier run left undone, or somebody changed, around a live slot that is as it should be."""
     live = seen.live
     if live is None:
         return []
