@@ -13,15 +13,15 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import ENVIRONMENT, run
 
 # In file contents: replaced by a digest of all other files of the set.
 DIGEST_TOKEN = "{set_digest}"
@@ -295,8 +295,8 @@ def run_check(check: CandidateCheck, folder: str) -> list[str]:
     The output names the candidates by the paths that they will have.
     """
     argv = [argument.replace(STAGE_TOKEN, folder) for argument in check.argv]
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
-    become: dict[str, object] = {}
+    environment = dict(ENVIRONMENT)
+    become: dict[str, Any] = {}
     if check.user:
         try:
             account = pwd.getpwnam(check.user)
@@ -310,32 +310,18 @@ def run_check(check: CandidateCheck, folder: str) -> list[str]:
                 "extra_groups": os.getgrouplist(check.user, account.pw_gid),
             }
     try:
-        # A session of its own, so that a check that hangs is ended with all that it started.
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=check.chdir,
-            env=environment,
-            start_new_session=True,
-            **become,  # type: ignore[call-overload]
-        )
+        ended = run(argv, check.timeout, environment, cwd=check.chdir, **become)
     except OSError as error:
         raise FileSetError(f"{check.what} could not start: {argv[0]}: {error.strerror} ({error.filename})") from error
-    try:
-        output, _nothing = process.communicate(timeout=check.timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _nothing = process.communicate()
-        raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", output, folder)) from None
-    if process.returncode != 0:
-        raise FileSetError(_failure(f"{check.what} ended with status {process.returncode}", output, folder))
-    return bytes(output).decode("utf-8", "replace").splitlines()
+    if ended.status is None:
+        raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", ended.output, folder))
+    if ended.status != 0:
+        raise FileSetError(_failure(f"{check.what} ended with status {ended.status}", ended.output, folder))
+    return ended.output.splitlines()
 
 
-def _failure(what: str, output: bytes, folder: str) -> str:
-    lines = output.decode("utf-8", "replace").replace(folder, "").rstrip().splitlines()
+def _failure(what: str, output: str, folder: str) -> str:
+    lines = output.replace(folder, "").rstrip().splitlines()
     if not lines:
         return f"{what} and printed nothing"
     return "\n".join([f"{likely_cause(lines)} ({what})", "", *lines[-40:]])

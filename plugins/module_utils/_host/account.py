@@ -16,13 +16,14 @@ import os
 import pwd
 import re
 import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Optional
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import run
 
 DIRECTORY = "/etc/fastapi"
 RECORD = f"{DIRECTORY}/accounts.json"
@@ -376,20 +377,13 @@ def _last_system_uid() -> int:
 def _create(creation: Creation) -> None:
     for command in creation.commands():
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-                timeout=COMMAND_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            ended = run(command, COMMAND_SECONDS)
+        except OSError as error:
             raise AccountError(_not_created(creation, command, str(error))) from error
-        if done.returncode != 0:
-            output = done.stdout.decode("utf-8", "replace").strip()
-            raise AccountError(_not_created(creation, command, f"status {done.returncode}: {output}"))
+        if ended.status is None:
+            raise AccountError(_not_created(creation, command, f"no end within {COMMAND_SECONDS} s"))
+        if ended.status != 0:
+            raise AccountError(_not_created(creation, command, f"status {ended.status}: {ended.output.strip()}"))
 
 
 def _not_created(creation: Creation, command: list[str], why: str) -> str:

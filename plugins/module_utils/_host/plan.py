@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -32,8 +33,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots 
     WantedSlot,
     metadata_of,
     observe,
-    reasons_to_move,
     reasons_to_clean_up,
+    reasons_to_move,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError
@@ -96,7 +97,7 @@ def of_role(wanted: Mapping[str, Any], _scratch: str = "") -> Differences:
     items = resolve_digest(given, key)
     texts += _sentences(lambda: difference_texts([*items, *leftovers(wanted.get("purge") or [], items)]))
     for environment in wanted.get("environments") or ():
-        texts += _sentences(lambda settings=environment: _environment(settings))
+        texts += _sentences(partial(_environment, environment))
     if wanted.get("programs") is not None:
         texts += _sentences(lambda: _programs(wanted["programs"], "present", prune=True))
     return Differences(texts, digest=set_digest(given, key))

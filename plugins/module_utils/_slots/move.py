@@ -64,8 +64,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots 
     link_text,
     metadata_of,
     observe,
-    reasons_to_move,
     reasons_to_clean_up,
+    reasons_to_move,
     release_metadata_of,
     supervised,
 )

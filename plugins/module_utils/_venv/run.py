@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import commands
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact, without_logins
 
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROBE_SECONDS = 60
 _TAIL_LINES = 20
-_KILL_AFTER = 5
 # A colour of a terminal, or a move of its cursor.
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -103,7 +102,7 @@ class Deadline:
 def probe(python: str, toml: bytes | None = None) -> Interpreter:
     """Ask an interpreter what it is; with `toml`, have it parse that document too."""
     command = [python, "-I", "-S", "-B", "-c", _PROBE] + ([] if toml is None else ["toml"])
-    output = run(command, {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, Deadline(PROBE_SECONDS), given=toml)
+    output = run(command, commands.ENVIRONMENT, Deadline(PROBE_SECONDS), given=toml)
     try:
         return Interpreter(**json.loads(output))
     except (TypeError, ValueError) as error:
@@ -113,7 +112,7 @@ def probe(python: str, toml: bytes | None = None) -> Interpreter:
 def version_of(python: str) -> str:
     """The version of an interpreter that must still run; never one of an environment, whose files packages bring."""
     command = [python, "-I", "-S", "-B", "-c", "import platform; print(platform.python_version())"]
-    return run(command, {"PATH": os.defpath}, Deadline(PROBE_SECONDS)).strip()
+    return run(command, commands.ENVIRONMENT, Deadline(PROBE_SECONDS)).strip()
 
 
 def run(
@@ -130,54 +129,32 @@ def run(
     What it printed on standard error all the same is added to the remarks.
     """
     try:
-        process = subprocess.Popen(
-            list(command),
-            env=dict(environment),
-            cwd=directory,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        ended = commands.run(
+            command,
+            deadline.left,
+            environment,
+            given=given,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            cwd=directory,
             umask=0o022,
             pass_fds=tuple(keep_open),
         )
     except OSError as error:
         raise RunError(f"{command[0]} can't be started: {error.strerror}") from error
-    try:
-        out, err = process.communicate(given, timeout=deadline.left)
-    except subprocess.TimeoutExpired:
-        raise RunError(_end(process), timed_out=True) from None
-    except BaseException:
-        _end(process)
-        raise
-    output, complaints = out.decode(errors="replace"), err.decode(errors="replace")
-    if process.returncode != 0:
-        raise RunError((output + complaints).strip() or f"{command[0]} ended with status {process.returncode}")
+    printed = (ended.output + ended.errors).strip()
+    if ended.status is None:
+        raise RunError(printed, timed_out=True)
+    if ended.status != 0:
+        raise RunError(printed or f"{command[0]} ended with status {ended.status}")
     if remarks is not None:
-        remarks += complaints.splitlines()
-    return output
-
-
-def _end(process: subprocess.Popen[bytes]) -> str:
-    """End the program and all it started, and return its output until then."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
-        try:
-            out, err = process.communicate(timeout=_KILL_AFTER)
-            return (out + err).decode(errors="replace").strip()
-        except subprocess.TimeoutExpired:
-            continue
-    return ""
+        remarks += ended.errors.splitlines()
+    return ended.output
 
 
 def base_environment(inherited: Mapping[str, str], ca_bundle: str | None) -> dict[str, str]:
     """uv's environment: nothing of the host but its proxies and its certificates."""
     environment = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LC_ALL": "C.UTF-8",
+        **commands.ENVIRONMENT,
         "HOME": "/nonexistent",
         "NO_COLOR": "1",
         "UV_NO_CONFIG": "1",
