@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of, run
 
 
 def test_output_and_status() -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import ENVIRONMENT, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import ENVIRONMENT, run
 
 # In file contents: replaced by a digest of all other files of the set.
 DIGEST_TOKEN = "{set_digest}"

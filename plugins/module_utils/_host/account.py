@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import run
 
 DIRECTORY = "/etc/fastapi"
 RECORD = f"{DIRECTORY}/accounts.json"

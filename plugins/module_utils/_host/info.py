@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import holder
 
 # All that the roles install by name. One that is missing here is never seen, so that dnf is asked for it every time.

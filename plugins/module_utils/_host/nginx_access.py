@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 
 SERVICES = ("http", "https")
 SOCKETS = "/run/fastapi"

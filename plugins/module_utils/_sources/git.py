@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from typing import Optional
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import Ended, run
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import Ended, run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import (
     SourceTreeError,
     Tree,

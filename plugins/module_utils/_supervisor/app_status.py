@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get, no_answer
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import causes, evidence, rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import file_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
 

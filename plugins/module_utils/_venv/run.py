@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import commands
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import commands
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact, without_logins
 
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
