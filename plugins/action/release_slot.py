@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils._role_values import RoleValues
 
 MODULE = "asgiops.fastapi_host.release_slot"
@@ -23,12 +24,9 @@ display = Display()
 
 def _start_of(pid: int) -> str:
     """When a process of this machine started, in ticks since its boot; empty when there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        # One that was killed and not waited for, as in a container whose first process waits for nobody, works no more.
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        return ""
+    fields = processes.stat_of(pid)
+    # One that was killed and not waited for, as in a container whose first process waits for nobody, works no more.
+    return fields[19].decode() if fields and fields[0] not in b"ZX" else ""
 
 
 def _machine() -> str:
@@ -37,11 +35,7 @@ def _machine() -> str:
         machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         machine = ""
-    try:
-        processes = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        processes = ""
-    return " ".join([socket.gethostname(), machine, processes])
+    return " ".join([socket.gethostname(), machine, processes.link_of(os.getpid(), "ns/pid")])
 
 
 def this_run() -> dict[str, Any]:
@@ -71,7 +65,7 @@ class ActionModule(ActionBase):
             builder = RoleValues("python_venv", self._templar, self._loader, task_vars or {})
             arguments["environment"] = {**builder.value("python_venv_environment"), **arguments["environment"]}
         deadline = time.monotonic() + int(arguments.get("lock_timeout", 60))
-        told = False
+        shown = False
         while True:
             answer = self._execute_module(MODULE, arguments, task_vars=task_vars)
             holder = answer.get("holder")
@@ -82,9 +76,9 @@ class ActionModule(ActionBase):
                 continue
             if time.monotonic() >= deadline:
                 break
-            if not told:
+            if not shown:
                 display.display(f"waiting: {answer.get('msg')}")
-                told = True
+                shown = True
             time.sleep(POLL_SECONDS)
         result.update(answer)
         return result

@@ -100,9 +100,9 @@ class ActionModule(ActionBase):
             return self._send(archive, revision)
 
     def _send(self, archive: str, revision: str) -> dict[str, Any]:
-        place = self._transfer_file(archive, self._connection._shell.join_path(self._make_tmp_path(), "source"))
+        path = self._transfer_file(archive, self._connection._shell.join_path(self._make_tmp_path(), "source"))
         try:
-            return self._on_host(revision=revision, archive=place)
+            return self._on_host(revision=revision, archive=path)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
 
@@ -111,10 +111,10 @@ class ActionModule(ActionBase):
         answer = self._on_host(revision=revision)
         if self._is_settled(answer):
             return answer
-        place = f"{self._make_tmp_path()}/source"
+        path = f"{self._make_tmp_path()}/source"
         try:
             fetched = self._call(
-                "ansible.legacy.get_url", url=source["archive"], dest=place, checksum=f"sha256:{revision}", mode="0600"
+                "ansible.legacy.get_url", url=source["archive"], dest=path, checksum=f"sha256:{revision}", mode="0600"
             )
             if fetched.get("failed"):
                 # Not its other values, which repeat an address that may have a password in it.
@@ -124,6 +124,6 @@ class ActionModule(ActionBase):
                     "msg": f"source.archive is {_source.redacted(source['archive'])}: the host could not fetch it: "
                     f"{output!r}; check the address, source.checksum, and what the host reaches",
                 }
-            return self._on_host(revision=revision, archive=place)
+            return self._on_host(revision=revision, archive=path)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)

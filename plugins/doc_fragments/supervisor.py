@@ -13,7 +13,7 @@ options:
   config:
     description:
       - The configuration whose section C([supervisorctl]) says where supervisord listens and what its login is, as
-        C(supervisorctl) itself does it. So neither is said twice, and no password leaves the host.
+        C(supervisorctl) itself does it. So neither is given twice, and no password leaves the host.
       - It is used where O(server_url) is left out. Where there is no such file or section, supervisord is expected at
         V(unix:///run/supervisor/supervisor.sock), without a login.
     type: path

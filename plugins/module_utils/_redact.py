@@ -41,8 +41,8 @@ TEXTS = frozenset(
         "log_tail",
         "messages",
         "msg",
+        "output",
         "reason",
-        "said",
         "skipped_reason",
         "spawn_error",
         "stderr_tail",
@@ -110,7 +110,7 @@ def _parts(text: str, secret: str) -> Iterator[tuple[int, int]]:
 
 
 def _parts_at_cuts(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Where a beginning stands before a mark of a cut, an end behind it, or both."""
+    """Where a beginning is before a mark of a cut, an end behind it, or both."""
     for cut in CUT.finditer(text):
         head, tail = _head_before(text, cut.start(), secret), _tail_behind(text, cut.end(), secret)
         if head + tail >= SHORTEST_PART:
@@ -134,7 +134,7 @@ def _tail_behind(text: str, begin: int, secret: str) -> int:
 
 
 def _long_parts(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Where a long beginning or end stands without any mark, as where a column ends."""
+    """Where a long beginning or end is without any mark, as where a column ends."""
     for found in re.finditer(re.escape(secret[:LONG_PART]), text):
         begin, size = found.start(), LONG_PART
         while size < len(secret) and text.startswith(secret[size], begin + size):

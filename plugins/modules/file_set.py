@@ -11,7 +11,7 @@ module: file_set
 short_description: Write files that belong together, all or none, after a check of the candidates
 version_added: 0.1.0
 description:
-  - Writes directories, files and symbolic links in one call. Files are written beside their places first and renamed
+  - Writes directories, files and symbolic links in one call. Files are written beside their paths first and renamed
     when all of them are whole, in the order given. Files that an earlier set has left can be removed with them.
   - Before anything is replaced, O(checks) run against the candidates, which lie under a temporary folder at their full
     paths; directories that are missing are made first. A check that fails leaves the host as it was.
@@ -191,12 +191,12 @@ differences:
   elements: str
   sample: ["/etc/orders/orders.toml: content"]
 digest:
-  description: What C({set_digest}) stands for.
+  description: What C({set_digest}) is replaced by.
   returned: always
   type: str
   sample: 9f86d081884c7d65
-said:
-  description: What the checks said, line by line. Empty when none ran.
+output:
+  description: What the checks printed, line by line. Empty when none ran.
   returned: success
   type: list
   elements: str
@@ -207,7 +207,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
-    Check,
+    CandidateCheck,
     Difference,
     FileSetError,
     apply,
@@ -291,18 +291,18 @@ def main() -> None:
     def label(path: str) -> None:
         module.set_default_selinux_context(path, False)
 
-    # The modes below are meant as they stand, whatever the umask of the connection.
+    # The modes below are meant literally, whatever the umask of the connection.
     os.umask(0o022)
-    said: list[str] = []
+    printed: list[str] = []
     try:
         given, key = items_of(module.params), machine_key()
         items = resolve_digest(given, key)
         items += leftovers(module.params["purge"], items)
         differences = [difference for difference in map(compare, items) if difference]
         if differences and not module.check_mode:
-            checks = [Check(**check) for check in module.params["checks"]]
+            checks = [CandidateCheck(**check) for check in module.params["checks"]]
             if checks:
-                said = check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
+                printed = check_candidates(items, checks, STAGE_PARENT, label, module.params["context"])
             apply(differences, label)
     except FileSetError as error:
         output.fail(str(error))
@@ -314,7 +314,7 @@ def main() -> None:
         # Ansible shows what a module returns, whatever the task's keyword diff says.
         diff=[_shown(difference) for difference in differences] if module._diff else [],
         digest=set_digest(given, key),
-        said=said,
+        output=printed,
     )
 
 

@@ -392,8 +392,8 @@ removed:
   returned: with O(state=finalize)
   type: list
   elements: str
-said:
-  description: What the check of the slot's files said, line by line.
+output:
+  description: What the check of the slot's files printed, line by line.
   returned: when the stage V(configure) was gone through
   type: list
   elements: str
@@ -420,7 +420,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_s
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._layout import BASE_DIR
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock, Owner
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock, Run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import (
     ACTIONS,
     STAGES,
@@ -428,13 +428,13 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move i
     Move,
     Options,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import Places, SlotError, Wanted
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import AppPaths, SlotError, WantedSlot
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
     CONNECTION_OPTIONS,
     Connection,
     SupervisorError,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings
 
 PLACE = {
     "path": {"type": "str", "required": True},
@@ -533,7 +533,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-def _options(params: dict[str, Any], environment: Optional[Settings]) -> Options:
+def _options(params: dict[str, Any], environment: Optional[EnvironmentSettings]) -> Options:
     health, soak, shared = params["health"], params["soak"], params["shared"]
     same = (
         "action",
@@ -570,7 +570,7 @@ def _options(params: dict[str, Any], environment: Optional[Settings]) -> Options
 def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, required_together=[("username", "password")], supports_check_mode=True)
     params = module.params
-    environment = Settings.of(json.loads(params["environment"])) if params["environment"] else None
+    environment = EnvironmentSettings.of(json.loads(params["environment"])) if params["environment"] else None
     passwords = [account.password for account in environment.credentials] if environment else []
     output = Output(module, [*params["redact"], *passwords, params["password"]])
     if params["owner"] is None:
@@ -582,8 +582,8 @@ def main() -> None:
         module.set_default_selinux_context(path, False)
 
     os.umask(0o022)
-    places = Places.on_host(params["name"], params["base_dir"])
-    move = Move(places, Wanted.of(params), _options(params, environment), Owner(**params["owner"]), label)
+    paths = AppPaths.on_host(params["name"], params["base_dir"])
+    move = Move(paths, WantedSlot.of(params), _options(params, environment), Run(**params["owner"]), label)
     try:
         result = move.run(
             params["state"], params["dead_run"], params["reason"], module.check_mode, begin=params["begin"]

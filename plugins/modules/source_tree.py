@@ -251,8 +251,8 @@ def main() -> None:
     except SourceTreeError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        place = error.filename or module.params["releases"]
-        module.fail_json(msg=f"{place}: {error.strerror or error}; the release was not made")
+        path = error.filename or module.params["releases"]
+        module.fail_json(msg=f"{path}: {error.strerror or error}; the release was not made")
     module.exit_json(**result)
 
 

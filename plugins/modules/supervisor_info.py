@@ -40,7 +40,7 @@ options:
     default: 0
   reread:
     description:
-      - Whether supervisord reads its configuration files anew and reports what differs from what is loaded, as
+      - Whether supervisord reads its configuration files again and reports what differs from what is loaded, as
         C(supervisorctl reread) does. Nothing is loaded, started or stopped by it.
     type: bool
     default: false

@@ -12,7 +12,7 @@ short_description: Bring programs of supervisord to a state, touching only those
 version_added: 0.1.0
 description:
   - Loads, starts, stops, restarts, signals and unloads programs and groups of supervisord, over its XML-RPC interface.
-  - Only what O(names) names is touched. supervisord reads its configuration files anew and reports what differs from
+  - Only what O(names) names is touched. supervisord reads its configuration files again and reports what differs from
     what is loaded; of the differences only those of the named groups are loaded.
   - A start is done when the program is V(RUNNING), after its C(startsecs) and, if need be, its C(startretries).
     A program that ends in V(FATAL), V(EXITED) or an endless V(BACKOFF) fails the task, with supervisor's reason,
@@ -27,7 +27,7 @@ notes:
     in check mode too.
   - supervisord does not notice a change of nothing but C(socket_mode), C(socket_owner) or C(socket_backlog) of an
     C(fcgi-program), nor that a log file became V(AUTO). Unload such a program with O(state=absent) first.
-  - Reading the configuration anew leaves every program as it is, so a check changes nothing that runs. Yet, as with
+  - Reading the configuration again leaves every program as it is, so a check changes nothing that runs. Yet, as with
     C(supervisorctl reread), supervisord takes over some values of a changed C([supervisord]) section at that moment,
     such as C(identifier).
   - O(state=stopped), O(state=absent) and O(state=signalled) do not read the configuration files, so they work with
@@ -67,7 +67,7 @@ options:
   state:
     description:
       - V(started) loads what is new or changed, and starts what does not run.
-      - V(restarted) loads what is new or changed, and starts every process anew, each once.
+      - V(restarted) loads what is new or changed, and restarts every process, each once.
       - V(present) loads what is new or changed. What starts then is what has C(autostart); the rest stays down.
       - V(stopped) stops and leaves the loaded configuration as it is, since loading one starts what has C(autostart).
       - V(absent) stops and unloads whole groups. supervisord loads them again when it starts, as long as they are in
@@ -96,7 +96,7 @@ options:
     default: false
   one_by_one:
     description:
-      - Whether processes that are restarted, and not loaded anew, are restarted one after the other, each when the one
+      - Whether processes that are restarted, and not loaded again, are restarted one after the other, each when the one
         before it is V(RUNNING). The first that fails ends the series, and those after it stay as they are.
     type: bool
     default: false

@@ -18,12 +18,12 @@ description:
   - Every package is verified by the hashes of the lock. The addresses in a lock are not followed, whatever its
     format. The lock says which files are right, and O(index_url), O(extra_index_urls) or O(wheelhouse) say where they
     come from.
-  - An environment is built anew when its fingerprint differs, which covers the content of the lock (and of
+  - An environment is rebuilt when its fingerprint differs, which covers the content of the lock (and of
     C(pyproject.toml) where it matters), the interpreter's real path and version, O(additions), O(extras), O(groups),
     O(install_project) with the project's files, and O(compile_bytecode). It does not cover where packages come from,
     that is O(index_url), O(extra_index_urls), O(ca_bundle), O(credentials), O(wheelhouse) and O(cache_dir), nor uv
     itself.
-  - It is also built anew when the host drifted, that is when the link or the environment's interpreter is broken,
+  - It is also rebuilt when the host drifted, that is when the link or the environment's interpreter is broken,
     when the environment was moved, or when packages in it were installed, removed or replaced by hand. Changes within
     the files of a package are not noticed.
 notes:
@@ -249,7 +249,7 @@ fingerprint:
   type: str
   sample: 3f2a1c9d0b77c1f0a8b7e6d5c4b3a29180f1e2d3c4b5a69788796a5b4c3d2e1f
 reasons:
-  description: Why the environment was (or would be) built anew.
+  description: Why the environment was (or would be) rebuilt.
   returned: success
   type: list
   elements: str
@@ -276,7 +276,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import Output
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import Result, ensure
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import ended_by_signals, user_info
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, VenvError
 
 
 def _secrets(module: AnsibleModule) -> list[str]:
@@ -353,7 +353,7 @@ def main() -> None:
     output = Output(module, _secrets(module))
     try:
         with ended_by_signals():
-            result = ensure(Settings.of(module.params), module.check_mode)
+            result = ensure(EnvironmentSettings.of(module.params), module.check_mode)
     except VenvError as error:
         output.fail(str(error))
     output.exit(**_answer(module, result))

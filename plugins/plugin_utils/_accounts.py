@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be said on the controller of the accounts that apps run as; the module app_account asks the host."""
+"""What can be checked on the controller of the accounts that apps run as; the module app_account asks the host."""
 
 from __future__ import annotations
 

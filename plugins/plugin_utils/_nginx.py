@@ -179,7 +179,7 @@ def _tls_problems(tls: Mapping[str, Any]) -> Iterator[str]:
         if has[name] and not has[other]:
             yield f"tls has a {name} and no {other}: set tls.{other} or tls.{other}_content"
     for name, mark in (("certificate_content", "CERTIFICATE-----"), ("key_content", "PRIVATE KEY-----")):
-        # The value is not said: it may be a key.
+        # The value is not shown: it may be a key.
         if tls.get(name) and mark not in str(tls[name]):
             yield f"tls.{name} is not PEM: -----BEGIN ...{mark} is missing"
     if tls.get("hsts") and not HSTS.fullmatch(str(tls["hsts"])):

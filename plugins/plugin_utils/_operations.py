@@ -56,7 +56,7 @@ def app_secrets(apps: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def log_report(info: Mapping[str, Any]) -> list[str]:
-    """The lines of what supervisor_info told, under a heading for each log."""
+    """The lines of the result of supervisor_info, under a heading for each log."""
     if not info.get("running"):
         return [printable(str(info.get("reason")))]
     lines = [f"supervisord knows no {name}" for name in info.get("missing", [])]

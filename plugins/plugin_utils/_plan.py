@@ -50,8 +50,8 @@ def wanted_app(
 
 def placed(app: Mapping[str, Any], base_dir: str, revision: str) -> dict[str, Any]:
     """An app without slots, with where its release lies."""
-    place = tree.release_path(f"{_layout.apps_directory(base_dir)}/{app['name']}/releases", revision)
-    return {**app, "directory": f"{place}/app", "venv": f"{place}/venv"}
+    path = tree.release_path(f"{_layout.apps_directory(base_dir)}/{app['name']}/releases", revision)
+    return {**app, "directory": f"{path}/app", "venv": f"{path}/venv"}
 
 
 def _in_place(

@@ -69,7 +69,7 @@ PATTERNS = {
 }
 
 
-class Place(NamedTuple):
+class Listener(NamedTuple):
     """Where something listens: a path, or a host and a port."""
 
     label: str
@@ -97,7 +97,7 @@ def problems(variables: Mapping[str, Any], names: Iterable[str], roles: tuple[st
     """
     known = known_variables(roles)
     found = [*_misspelt(names, known, roles)]
-    # The apps have rules of their own, and one list must not be told of twice.
+    # The apps have rules of their own, and one list must not be reported twice.
     typed = {name: option for name, option in known.items() if name != "fastapi_apps"}
     given = {name: value for name, value in variables.items() if name in typed and not _is_left_out(value, typed[name])}
     optional = {name: {**option, "required": False} for name, option in typed.items()}
@@ -270,7 +270,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> int:
-    """0 where it is none, which the check of types tells."""
+    """0 where it is none, which the check of types reports."""
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -281,44 +281,44 @@ def _number(value: Any) -> int:
 
 
 def _shared_places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[str]:
-    places = list(_places(variables, apps))
-    for number, place in enumerate(places):
-        for other in places[:number]:
-            if _overlap(place, other) and not (place.label.startswith("app ") and other.label.startswith("app ")):
-                yield f"{other.label} and {place.label} both listen on {place.path or place.port}: each needs its own"
-            elif _overlap(place, other) and (place.host, place.path) != (other.host, other.path):
-                yield f"{other.label} and {place.label} both listen on port {place.port}: each needs its own"
+    listeners = list(_listeners(variables, apps))
+    for number, one in enumerate(listeners):
+        for other in listeners[:number]:
+            if _overlap(one, other) and not (one.label.startswith("app ") and other.label.startswith("app ")):
+                yield f"{other.label} and {one.label} both listen on {one.path or one.port}: each needs its own"
+            elif _overlap(one, other) and (one.host, one.path) != (other.host, other.path):
+                yield f"{other.label} and {one.label} both listen on port {one.port}: each needs its own"
 
 
-def _overlap(one: Place, other: Place) -> bool:
+def _overlap(one: Listener, other: Listener) -> bool:
     if one.path or other.path:
         return one.path == other.path
     anywhere = {"0.0.0.0", "::", "*", ""}
     return one.port == other.port and (one.host == other.host or bool(anywhere & {one.host, other.host}))
 
 
-def _places(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[Place]:
+def _listeners(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[Listener]:
     """Where apps, programs and supervisord itself listen, as far as their variables can be read."""
     for server in _supervisor_servers.all_servers(_servers(variables)):
         if server.kind == _supervisor_servers.UNIX:
-            yield Place(f"supervisor_{server.label}", server.place)
+            yield Listener(f"supervisor_{server.label}", server.place)
         else:
             yield from _tcp(f"supervisor_{server.label}", server.place)
     for entry in _entries(variables.get("supervisor_fcgi_programs")):
         label, socket = f"supervisor_fcgi_programs {entry.get('name')}", str(entry.get("socket", ""))
         if socket.startswith("unix://"):
-            yield Place(label, socket[len("unix://") :])
+            yield Listener(label, socket[len("unix://") :])
         elif socket.startswith("tcp://"):
             yield from _tcp(label, socket[len("tcp://") :])
     if any(app.get("server_names") for app in apps):
-        yield Place("nginx", "", "0.0.0.0", 80)
-        yield Place("nginx", "", "0.0.0.0", 443)
+        yield Listener("nginx", "", "0.0.0.0", 80)
+        yield Listener("nginx", "", "0.0.0.0", 443)
         default = _spec.role_options("nginx")["nginx_status_port"]["default"]
         yield from _tcp("nginx_status_port", f"127.0.0.1:{variables.get('nginx_status_port', default)}")
     for app in apps:
         label, bind = f"app {app.get('name')}", str(app.get("bind") or "")
         if bind.startswith("unix:"):
-            yield Place(label, bind[len("unix:") :])
+            yield Listener(label, bind[len("unix:") :])
         else:
             yield from _tcp(label, bind)
 
@@ -344,10 +344,10 @@ def _proxy_problems(
     yield from _app_shapes.apart(apps, base_dir)
 
 
-def _tcp(label: str, address: str) -> Iterator[Place]:
+def _tcp(label: str, address: str) -> Iterator[Listener]:
     host, _colon, port = address.rpartition(":")
     if port.isdigit():
-        yield Place(label, "", {"localhost": "127.0.0.1"}.get(host, host.strip("[]")), int(port))
+        yield Listener(label, "", {"localhost": "127.0.0.1"}.get(host, host.strip("[]")), int(port))
 
 
 def _unit_problems(variables: Mapping[str, Any], apps: list[dict[str, Any]]) -> Iterator[str]:

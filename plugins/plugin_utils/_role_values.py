@@ -16,8 +16,8 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.asgiops.fastapi_host.plugins.plugin_utils import _spec
 
-# Values of files are templates for ansible-core 2.19 and newer only where this is said.
-_TRUSTED = (
+# Values of files are templates for ansible-core 2.19 and newer only where this is set.
+_TRUSTED: dict[str, Any] = (
     {"trusted_as_template": True}
     if "trusted_as_template" in inspect.signature(DataLoader.load_from_file).parameters
     else {}

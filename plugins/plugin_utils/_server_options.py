@@ -241,7 +241,7 @@ def _is_on(value: Any) -> bool:
 
 
 def _number(value: Any) -> int:
-    """0 where it is none, which the check of types tells."""
+    """0 where it is none, which the check of types reports."""
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -307,7 +307,7 @@ def _items(value: Any) -> list[str]:
 
 
 def hooks_problems(path: str) -> Iterator[str]:
-    """What is wrong with a file of hooks on the controller, as far as its text tells."""
+    """What is wrong with a file of hooks on the controller, as far as its text shows."""
     if not os.path.isabs(path) or not os.path.isfile(path):
         yield f"is {path!r}: it must be the full path of a file on the controller"
         return

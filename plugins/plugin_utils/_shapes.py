@@ -68,7 +68,7 @@ def tree(path: str) -> str:
     if problem:
         return problem
     if not re.fullmatch(r"[\w./-]+", path, re.ASCII):
-        return "it must be letters, digits, '_', '.' and '-', since it stands in files of several languages"
+        return "it must be letters, digits, '_', '.' and '-', since it is used in files of several languages"
     if len(path.strip("/").split("/")) < 2:
         return "it must be a directory of the collection's own below another one, such as /opt/fastapi"
     # Of /usr a host's administrator has /usr/local.

@@ -241,7 +241,7 @@ def package_digest(package: str, lock: str) -> str:
         text = stream.read()
     pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", text, flags=re.M)
     if (_canonical(name), version) not in {(_canonical(pinned), number) for pinned, number in pins}:
-        raise SourceError(f"source.lock {lock} does not have {package} in it: lock anew, or correct source.package")
+        raise SourceError(f"source.lock {lock} does not have {package} in it: lock it again, or correct source.package")
     return hashlib.sha256(f"{package}\0{text}".encode()).hexdigest()
 
 

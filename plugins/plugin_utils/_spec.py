@@ -33,7 +33,7 @@ Spec = Mapping[str, Mapping[str, Any]]
 Ranges = Mapping[str, tuple[int, Optional[int]]]
 
 
-# Each worker of Ansible reads the specs anew, which takes ten times as long without libyaml.
+# Each worker of Ansible reads the specs again, which takes ten times as long without libyaml.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -98,7 +98,7 @@ def _defaults(section: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         defaults["process_name"] = f"%(program_name)s{number}"
     log = f"{LOG_DIRECTORY}/{name}{number}.log"
     if section == "eventlistener":
-        # Its stdout is what it tells supervisord.
+        # Its stdout is its answer to supervisord.
         return {**defaults, "stdout_logfile": "NONE", "stderr_logfile": log}
     if "stderr_logfile" not in entry:
         defaults["redirect_stderr"] = True

@@ -106,7 +106,7 @@ def supervisor_client(variables: Mapping[str, Any]) -> str:
 def supervisor_login(variables: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """What a program of supervisord's, such as an event listener, needs to ask supervisord: options of the program.
 
-    supervisord tells it the address of its first socket, so the login is that one's.
+    supervisord gives it the address of its first socket, so the login is that one's.
     """
     server = servers_of(variables, UNIX)[0]
     if not server.text("username"):
@@ -173,7 +173,7 @@ def server_problems(variables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _name_problems(server: Server, variables: Mapping[str, Any]) -> Iterator[str]:
-    # One that is missing is told by the check of types.
+    # One that is missing is reported by the check of types.
     if not server.name:
         return
     first, *_more = [other for other in servers_of(variables, server.kind) if other.name == server.name]
@@ -185,7 +185,7 @@ def _name_problems(server: Server, variables: Mapping[str, Any]) -> Iterator[str
 
 def _unix_problems(server: Server) -> Iterator[str]:
     mode, owner, path = server.options.get("chmod"), server.text("chown"), server.place
-    # One that is missing is told by the check of types.
+    # One that is missing is reported by the check of types.
     if path:
         yield from _path_problems(path)
     if mode is not None and not _supervisor_config.OCTAL.fullmatch(str(mode)):
@@ -208,7 +208,7 @@ def _path_problems(path: str) -> Iterator[str]:
             f"file is {path!r}, {size} bytes long: {LONGEST_FILE} are the most, since the kernel allows a socket 107"
             " and supervisord needs 8 of them for a temporary name; choose a shorter path"
         )
-    # There it would also be told the password.
+    # There it would also get the password.
     elif _shapes.below(path, _shapes.OPEN_TO_ALL):
         yield (
             f"file is {path!r}: every user may put a socket of that name there while supervisord is down; choose a"

@@ -68,7 +68,7 @@ def problems(variable: str, sandbox: Mapping[Any, Any]) -> Iterator[str]:
             hint = f"did you mean {near[0]}?" if near else "such as PrivateTmp; a command or a file is none"
             yield f"{variable} has {name!r}: it must be a directive of systemd.exec(5) that confines, {hint}"
         elif not isinstance(value, (str, int, float)):
-            yield f"{variable}.{name} is {value!r}: it must be text, as it stands in a unit"
+            yield f"{variable}.{name} is {value!r}: it must be text, as in a unit"
         elif _shapes.has_control(str(value)) or str(value).endswith("\\"):
             shown = f"{variable}.{name} is {str(value)!r}"
             yield f"{shown}: it may hold no line break or other control character, and no '\\' last"

@@ -16,7 +16,7 @@ NOBODY = pwd.getpwuid(65534).pw_name
 
 
 class Case(NamedTuple):
-    """How it fails, and patterns of the cause and the fix that must be told."""
+    """How it fails, and patterns of the cause and the fix that must be reported."""
 
     script: str
     cause: str
@@ -37,11 +37,11 @@ def fail_all(daemon: Daemon, cases: Mapping[str, Case], **options: Any) -> dict[
 
 def check(report: Mapping[str, Any], case: Case) -> None:
     """One symptom, one cause; the message says the same."""
-    (told,) = report["causes"]
-    assert re.search(case.cause, told["cause"]), (told, report["stderr_tail"], report["stdout_tail"])
-    assert re.search(case.fix, told["fix"]), told
-    assert "{" not in told["cause"] + told["fix"]
-    assert f"Likely cause: {told['cause']}\n  Fix: {told['fix']}" in report["message"]
+    (found,) = report["causes"]
+    assert re.search(case.cause, found["cause"]), (found, report["stderr_tail"], report["stdout_tail"])
+    assert re.search(case.fix, found["fix"]), found
+    assert "{" not in found["cause"] + found["fix"]
+    assert f"Likely cause: {found['cause']}\n  Fix: {found['fix']}" in report["message"]
 
 
 def place(daemon: Daemon, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""An app that tells how the process that serves it is really set up. It speaks ASGI and WSGI."""
+"""An app that reports how the process that serves it is really set up. It speaks ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def _umask() -> str:
     return f"{found:04o}"
 
 
-def tell(client: str) -> bytes:
+def report(client: str) -> bytes:
     gunicorn = [config for config in _objects("gunicorn.config", "Config") if config.settings["bind"].get()]
     uvicorn = _objects("uvicorn.config", "Config")
     loop = sys.modules["asyncio"]._get_running_loop() if "asyncio" in sys.modules else None
-    told = {
+    facts = {
         "gunicorn": {name: setting.get() for name, setting in gunicorn[-1].settings.items()} if gunicorn else None,
         "uvicorn": vars(uvicorn[-1]) if uvicorn else None,
         "client": client,
@@ -53,14 +53,14 @@ def tell(client: str) -> bytes:
         "thread": threading.current_thread().name,
         "hooked": getattr(sys.modules[__name__], "hooked", None),
     }
-    return json.dumps(told, default=str).encode()
+    return json.dumps(facts, default=str).encode()
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/slow":
         time.sleep(float(environ["QUERY_STRING"]))
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [tell(environ["REMOTE_ADDR"])]
+    return [report(environ["REMOTE_ADDR"])]
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -72,7 +72,7 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 return
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": tell((scope["client"] or [""])[0])})
+    await send({"type": "http.response.body", "body": report((scope["client"] or [""])[0])})
 
 
 def make() -> Any:

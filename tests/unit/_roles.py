@@ -16,7 +16,7 @@ FACTS = {
     "distribution_major_version": "9",
     "architecture": "x86_64",
 }
-# What the module host_info tells of a host where everything is there.
+# What the module host_info returns for a host where everything is there.
 HOST: dict[str, Any] = {
     "packages": {"nginx": "1.20.1", "supervisor": "4.2.5"},
     "units": {

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from typing import Any
 
 import _roles
 import yaml
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import ProcessTable, file_of
 
 CHECKOUT = _roles.CHECKOUT
 PINS = _roles.ROLES / "gunicorn_uvicorn" / "vars" / "main" / "pins.yml"
@@ -48,17 +49,6 @@ def build_environment() -> Path:
             subprocess.run([*install, "--requirement", lock], check=True)
         (place / "ready").touch()
     return place
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=SECONDS)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(SECONDS)
-        self.sock.connect(self.path)
 
 
 class Server:
@@ -126,7 +116,7 @@ class Server:
         self.process.wait(SECONDS)
 
     def get(self, path: str = "/", **headers: str) -> tuple[dict[str, str], bytes]:
-        connection = _UnixConnection(self.socket)
+        connection = HttpConnection(unix_socket=self.socket, timeout=SECONDS)
         try:
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
@@ -134,8 +124,8 @@ class Server:
         finally:
             connection.close()
 
-    def told(self) -> dict[str, Any]:
-        """What the probe tells, once the server listens."""
+    def report(self) -> dict[str, Any]:
+        """What the probe reports, once the server listens."""
         assert self.process is not None
         deadline = time.monotonic() + SECONDS
         while True:
@@ -149,14 +139,5 @@ class Server:
     def workers(self) -> list[int]:
         """The processes that the master has started, the helpers of Python's multiprocessing left out."""
         assert self.process is not None
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                    command = (entry / "cmdline").read_text()
-                except (OSError, IndexError):
-                    continue
-                if parent == self.process.pid and "resource_tracker" not in command:
-                    found.append(int(entry.name))
-        return found
+        children = ProcessTable().children(self.process.pid)
+        return [pid for pid in children if b"resource_tracker" not in file_of(pid, "cmdline")]

@@ -12,9 +12,9 @@ from typing import Any
 from _supervisor_daemon import Daemon
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher as _launcher
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Owner
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import Move, Options
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import Places, Wanted
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import AppPaths, WantedSlot
 
 # Answers with its settings; stops when all its connections are closed, or after its patience.
 SERVER = """
@@ -101,7 +101,7 @@ class Host:
     def __init__(self, daemon: Daemon) -> None:
         root = daemon.folder / "host"
         shutil.rmtree(root, ignore_errors=True)
-        self.places = Places(
+        self.paths = AppPaths(
             name="shop",
             app=root / "opt",
             etc=root / "etc",
@@ -109,17 +109,17 @@ class Host:
             programs=root / "programs",
             tmpfiles=root / "tmpfiles.conf",
         )
-        run = self.places.run
-        for folder in (root, run, run / "blue", run / "green", self.places.programs, self.places.app):
+        run = self.paths.run
+        for folder in (root, run, run / "blue", run / "green", self.paths.programs, self.paths.app):
             folder.mkdir(exist_ok=True)
         self.root = root
         self.daemon = daemon
-        daemon.extra = f"[include]\nfiles = {self.places.programs}/*.ini"
+        daemon.extra = f"[include]\nfiles = {self.paths.programs}/*.ini"
         daemon.start()
 
     def release(self, name: str) -> str:
         """A release as the role builds it: a source, and a finished environment without packages."""
-        place = self.places.release(name)
+        place = self.paths.release(name)
         (place / "app").mkdir(parents=True)
         (place / "app" / "server.py").write_text(SERVER)
         build = place / ".venv-0123456789ab"
@@ -136,35 +136,35 @@ class Host:
         (place / "venv").symlink_to(build.name)
         return name
 
-    def wanted(self, release: str, build: str = "one", **settings: Any) -> Wanted:
-        places = self.places
-        run = RUN.format(python=sys.executable, run=places.run)
+    def wanted(self, release: str, build: str = "one", **settings: Any) -> WantedSlot:
+        paths = self.paths
+        run = RUN.format(python=sys.executable, run=paths.run)
         # Without namespaces, since it lies below /tmp.
         launch = {"name": "shop_{slot}", "command": ["/bin/sh", "{here}/run"], "user": "root", "group": "root"}
         launch["sandbox"] = False
-        return Wanted(
+        return WantedSlot(
             release=release,
             revision=release * 3,
             build=build,
-            directories=[Item(str(places.etc), "root", "root", 0o755)],
+            directories=[Item(str(paths.etc), "root", "root", 0o755)],
             files=[
                 Item("settings.json", "root", "root", 0o640, json.dumps(settings).encode(), secret=True),
                 Item("run", "root", "root", 0o750, run.encode()),
                 Item("launch.py", "root", "root", 0o644, Path(_launcher.__file__).read_bytes()),
                 Item("launch.json", "root", "root", 0o644, json.dumps(launch).encode()),
             ],
-            program=PROGRAM.format(etc=places.etc, logs=self.root),
-            tmpfiles=f"d {places.run} 0755 root root -\n",
+            program=PROGRAM.format(etc=paths.etc, logs=self.root),
+            tmpfiles=f"d {paths.run} 0755 root root -\n",
             group="root",
             key=b"key",
         )
 
-    def move(self, wanted: Wanted, run: str = "run", **options: Any) -> Move:
+    def move(self, wanted: WantedSlot, run: str = "run", **options: Any) -> Move:
         fast = {"health_path": "/", "health_timeout": 2, "health_period": 0.5, "drain_timeout": 2, "user": ""}
         fast["stage_parent"] = str(self.root)
         fast["connection"] = self.daemon.connection()
-        owner = Owner(run=run, by="me", controller="here", pid=os.getpid())
-        return Move(self.places, wanted, Options(**{**fast, **options}), owner)
+        owner = Run(run=run, by="me", controller="here", pid=os.getpid())
+        return Move(self.paths, wanted, Options(**{**fast, **options}), owner)
 
     def deploy(self, release: str, run: str = "run", upto: str = "finalize", **settings: Any) -> dict[str, Any]:
         options = {key: settings.pop(key) for key in list(settings) if key in Options.__dataclass_fields__}
@@ -185,6 +185,6 @@ def go(move: Move, upto: str = "finalize") -> dict[str, Any]:
     return plan
 
 
-def links(places: Places) -> str:
+def links(paths: AppPaths) -> str:
     """The slot that live.sock leads to."""
-    return Path(os.readlink(places.live_link)).parent.name if places.live_link.is_symlink() else ""
+    return Path(os.readlink(paths.live_link)).parent.name if paths.live_link.is_symlink() else ""

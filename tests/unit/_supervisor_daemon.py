@@ -61,7 +61,7 @@ class Daemon:
     def home(self, name: str) -> Path:
         return self.folder / "programs" / name.encode().hex()
 
-    def forget(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         del self.programs[f"program:{name}"]
         self.write()
 

@@ -51,7 +51,7 @@ class Host(ScratchHost):
         return json.dumps({"accounts": accounts, "check_mode": check_mode, "lock_seconds": lock_seconds})
 
     def refused(self, *accounts: dict[str, Any], **options: Any) -> str:
-        """What is said of accounts that are refused, in check mode as well; nothing on the host has changed."""
+        """The message about accounts that are refused, in check mode as well; nothing on the host has changed."""
         before, is_fresh = self.accounts(), not (self.etc / "fastapi").exists()
         expected = self.settle(*accounts, check_mode=True, **options)["msg"]
         found = self.settle(*accounts, **options)["msg"]
@@ -253,7 +253,7 @@ def test_accounts_of_earlier_versions_are_recognized(host) -> None:
     assert json.loads(after["fastapi/accounts.json"])["orders"]["apps"] == ["orders"]
 
 
-def test_a_torn_record_is_written_anew(host) -> None:
+def test_a_torn_record_is_written_again(host) -> None:
     host.settle(app("orders"))
     path = host.etc / "fastapi" / "accounts.json"
     whole = path.read_bytes()

@@ -180,8 +180,8 @@ def port_fixture() -> Iterator[int]:
         server.shutdown()
 
 
-def check(url: str, **options: Any) -> app_status.Check:
-    return app_status.Check(name="web", url=url, **options)
+def check(url: str, **options: Any) -> app_status.HealthCheck:
+    return app_status.HealthCheck(name="web", url=url, **options)
 
 
 def test_probes(port: int, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_probes_are_side_by_side_and_bounded(port: int) -> None:
     assert {answer.text for answer in answers} == {"no answer in 0.5 s: timed out"}
 
 
-def test_health_tells_what_is_not_well(daemon: Daemon, port: int) -> None:
+def test_health_shows_what_is_not_well(daemon: Daemon, port: int) -> None:
     for name in ("good", "bad", "missing", "silent", "down"):
         daemon.program(name, autostart="false" if name == "down" else "true")
     daemon.start()

@@ -1,4 +1,4 @@
-"""What is said of apps that cannot work."""
+"""The messages about apps that cannot work."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_no_list(apps) -> None:
     assert len(app_problems(apps)) == 1
 
 
-def test_no_value_of_a_secret_is_said() -> None:
+def test_no_value_of_a_secret_is_shown() -> None:
     for secrets in ("hunter2", ["hunter2"], {"A": ["hunter2"]}, {"A B": "hunter2"}):
         problems = app_problems([{**GOOD, "secrets": secrets}])
         assert problems

@@ -1,4 +1,4 @@
-"""Unusual sets of options end in a running server whose actual settings, told by itself, are as asked."""
+"""Unusual sets of options end in a running server whose actual settings, by its own report, are as asked."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_server(case, venv, tmp_path) -> None:
     server = _servers.Server(tmp_path, venv, case["app"])
     assert case.get("uses", "") in server.check()
     with server:
-        told = server.told()
+        report = server.report()
         for key in ("gunicorn", "uvicorn"):
-            assert {name: told[key][name] for name in case.get(key, {})} == case.get(key, {})
+            assert {name: report[key][name] for name in case.get(key, {})} == case.get(key, {})
         expected = dict(case.get("process", {}))
         environment = expected.pop("environment", {})
-        assert {name: told["environment"].get(name) for name in environment} == environment
-        assert {name: told[name] for name in expected} == expected
+        assert {name: report["environment"].get(name) for name in environment} == environment
+        assert {name: report[name] for name in expected} == expected
         if "workers" in case:
             wait_for(lambda: len(server.workers()) == case["workers"])
         if "headers" in case:
@@ -143,10 +143,10 @@ def test_program(case, supervisord) -> None:
         pid = server.call("getProcessInfo", full)["pid"]
         (config,) = [found for found in server.call("getAllConfigInfo") if f"{found['group']}:{found['name']}" == full]
         actual = {**config, **of_process(pid)}
-        told = dict(expected)
-        environment = told.pop("environment", {})
+        settings = dict(expected)
+        environment = settings.pop("environment", {})
         assert {key: actual["environment"].get(key) for key in environment} == environment
-        assert {key: actual[key] for key in told} == told
+        assert {key: actual[key] for key in settings} == settings
     for name in case.get("files", []):
         assert Path(name).exists()
 

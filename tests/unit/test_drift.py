@@ -82,7 +82,7 @@ def test_setting_of_gunicorn(name) -> None:
     elif setting.default is None:
         assert option.get("default") is None
     else:
-        # Through Gunicorn's own validator, which must bear what we write.
+        # Through Gunicorn's own validator, which must accept what we write.
         assert setting.validator(default_of("gunicorn", GUNICORN, name)) == setting.validator(setting.default)
     if validator not in GUNICORN_TYPES or name == "http_protocols":
         assert option["choices"], "Gunicorn has a validator of its own: it has choices or a range"

@@ -83,7 +83,7 @@ def test_health(server: Server) -> None:
     assert server.request("/health") == (200, {"status": "ok"})
 
 
-def test_version_tells_the_process_and_its_environment(server: Server) -> None:
+def test_version_shows_the_process_and_its_environment(server: Server) -> None:
     assert server.request("/version") == (
         200,
         {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files import file_set as _file_set
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
-    Check,
+    CandidateCheck,
     FileSetError,
     Item,
     apply,
@@ -173,7 +173,7 @@ def test_nothing_is_removed_when_one_can_not_be_written(tmp_path) -> None:
 class TestChecks:
     def run(self, tmp_path: Path, script: str, timeout: int = 20) -> None:
         item = file(tmp_path / "etc" / "app.conf", "wanted\n", 0o600)
-        check = Check([sys.executable, "-c", script, "{stage}" + item.path], timeout=timeout)
+        check = CandidateCheck([sys.executable, "-c", script, "{stage}" + item.path], timeout=timeout)
         check_candidates([item], [check], str(tmp_path))
 
     def test_the_candidate_lies_at_its_full_path(self, tmp_path) -> None:
@@ -183,12 +183,12 @@ class TestChecks:
     def test_missing_directories_are_there_for_a_check_and_go_when_it_fails(self, tmp_path) -> None:
         directory = Item(str(tmp_path / "d"), ME, MINE, 0o755)
         nested = Item(str(tmp_path / "d" / "e"), ME, MINE, 0o755)
-        check = Check(["/usr/bin/test", "-d", nested.path])
+        check = CandidateCheck(["/usr/bin/test", "-d", nested.path])
         check_candidates([directory, nested], [check], str(tmp_path))
         assert os.listdir(tmp_path) == ["d"]
         os.rmdir(nested.path)
         with pytest.raises(FileSetError):
-            check_candidates([directory, nested], [Check(["/bin/false"])], str(tmp_path))
+            check_candidates([directory, nested], [CandidateCheck(["/bin/false"])], str(tmp_path))
         assert os.listdir(tmp_path) == ["d"]
         assert os.listdir(tmp_path / "d") == []
 
@@ -204,7 +204,7 @@ class TestChecks:
             "import os, sys; os.chdir(sys.argv[1]); print(oct(os.stat('conf.d/theirs').st_mode))\n"
             "print(sorted(os.listdir('.')), os.listdir('conf.d'), open('link').read()); sys.exit(1)"
         )
-        check = Check([sys.executable, "-c", script, "{stage}" + str(tree)])
+        check = CandidateCheck([sys.executable, "-c", script, "{stage}" + str(tree)])
         with pytest.raises(FileSetError) as caught:
             check_candidates(items, [check], str(stages), context=[str(tree), str(tmp_path / "missing")])
         assert "0o100600\n['conf.d', 'link', 'main'] ['theirs'] new" in str(caught.value)
@@ -226,12 +226,12 @@ class TestChecks:
         assert os.listdir(tmp_path) == []
 
     def test_a_silent_failure(self, tmp_path) -> None:
-        with pytest.raises(FileSetError, match="status 7 and said nothing"):
+        with pytest.raises(FileSetError, match="status 7 and printed nothing"):
             self.run(tmp_path, "raise SystemExit(7)")
 
     def test_what_a_check_leaves_in_a_directory_hides_no_failure(self, tmp_path) -> None:
         folder = Item(str(tmp_path / "made"), ME, MINE, 0o755)
-        check = Check(["/bin/sh", "-c", f"touch {tmp_path}/made/left; echo the cause; exit 1"])
+        check = CandidateCheck(["/bin/sh", "-c", f"touch {tmp_path}/made/left; echo the cause; exit 1"])
         with pytest.raises(FileSetError, match="the cause"):
             check_candidates([folder], [check], str(tmp_path))
         assert (tmp_path / "made" / "left").exists()
@@ -248,7 +248,7 @@ class TestChecks:
     def test_a_missing_program(self, tmp_path) -> None:
         item = file(tmp_path / "f")
         with pytest.raises(FileSetError, match="could not start: /no/such"):
-            check_candidates([item], [Check(["/no/such"])], str(tmp_path))
+            check_candidates([item], [CandidateCheck(["/no/such"])], str(tmp_path))
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
     def test_as_another_user(self, tmp_path) -> None:
@@ -258,12 +258,14 @@ class TestChecks:
             "import os, sys; assert os.getuid() == os.geteuid() != 0; assert 0 not in os.getgroups(); open(sys.argv[1])"
         )
         check_candidates(
-            [item], [Check(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run"
+            [item], [CandidateCheck(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run"
         )
         with pytest.raises(FileSetError, match="PermissionError"):
             closed = Item("/etc/app.conf", "root", "root", 0o640, b"x")
             check_candidates(
-                [closed], [Check(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")], "/run"
+                [closed],
+                [CandidateCheck(["/usr/bin/python3", "-c", script, "{stage}/etc/app.conf"], user="nobody")],
+                "/run",
             )
 
 

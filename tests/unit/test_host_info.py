@@ -1,4 +1,4 @@
-"""What is told of a host, from programs that say what the real ones say."""
+"""What is found out about a host, from programs that print what the real ones print."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def test_ports_that_are_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as closed:
         port, free = taken.getsockname()[1], closed.getsockname()[1]
         closed.close()
-        (said,) = _host_info.ports_taken([free, port])
-    assert said.startswith(f"port {port} by process {os.getpid()} (")
+        (text,) = _host_info.ports_taken([free, port])
+    assert text.startswith(f"port {port} by process {os.getpid()} (")
 
 
 def test_the_port_is_the_roles() -> None:

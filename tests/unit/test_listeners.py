@@ -686,7 +686,7 @@ def test_retries_where_supervisord_wants_a_password(own_daemon: Daemon) -> None:
     until_times(own_daemon, "web", 2)
 
 
-def test_password_that_is_wrong_is_told_and_survived(own_daemon: Daemon) -> None:
+def test_password_that_is_wrong_is_reported_and_survived(own_daemon: Daemon) -> None:
     own_daemon.login = {"username": "ops", "password": "s3cr3t"}
     own_daemon.server += "username=ops\npassword=s3cr3t\n"
     listen_retry(own_daemon, RETRY_FIRST_PAUSE=0.2)

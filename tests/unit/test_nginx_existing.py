@@ -146,9 +146,9 @@ TLS = {"certificate": "/c", "key": "/k"}
     ],
 )
 def test_a_name_that_two_servers_have(others: list[dict[str, Any]], tls: dict[str, str], problems: int) -> None:
-    said = nginx_conflicts(others, servers([{**ORDERS, "tls": tls}]))
-    assert len(said) == problems
-    assert all("/etc/nginx/conf.d/legacy.conf" in line for line in said)
+    lines = nginx_conflicts(others, servers([{**ORDERS, "tls": tls}]))
+    assert len(lines) == problems
+    assert all("/etc/nginx/conf.d/legacy.conf" in line for line in lines)
 
 
 # --- the check of a candidate

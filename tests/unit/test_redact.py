@@ -44,7 +44,7 @@ PLAIN = st.characters(codec="utf-8", exclude_categories=("Cs",))
         # What only begins alike is left as it is.
         ("postgresql.service failed, postgresql is down...", [DSN], "postgresql.service failed, postgresql is down..."),
         ("see https://example.org/x", ["https://hooks.internal/T0/B0/token"], "see https://example.org/x"),
-        # Too short to be told from what is there by chance.
+        # Too short to be distinguished from what is there by chance.
         (
             "release 1c2d3e4f5a6b at /opt/fastapi/apps/a",
             ["a", "1", "app"],
@@ -71,7 +71,7 @@ def test_redact(text: str, secrets: list[str], expected: str) -> None:
 @given(st.text(PLAIN, max_size=60), st.text(PLAIN, min_size=5, max_size=40), st.text(PLAIN, max_size=60))
 def test_no_secret_is_left_whole(before: str, secret: str, after: str) -> None:
     left = redact(f"{before}{secret}{after}", [secret])
-    # What was around it may complete one anew only if the secret has stars itself.
+    # What was around it may complete one again only if the secret has stars itself.
     assert "*" in secret or secret not in left
 
 
@@ -162,7 +162,7 @@ def test_only_texts_for_people_are_redacted() -> None:
     found = output.result(
         {
             "release": "1c2hunter2",
-            "said": ["uses hunter2\x1b[2J"],
+            "output": ["uses hunter2\x1b[2J"],
             "processes": [{"name": "a", "spawn_error": "hunter2?", "log_tail": {"stdout": ["hunter2"]}, "pid": 5}],
             "causes": [{"cause": "hunter2"}],
             "reason": None,
@@ -170,7 +170,7 @@ def test_only_texts_for_people_are_redacted() -> None:
     )
     assert found == {
         "release": "1c2hunter2",
-        "said": [f"uses {REDACTED}\\x1b[2J"],
+        "output": [f"uses {REDACTED}\\x1b[2J"],
         "processes": [{"name": "a", "spawn_error": f"{REDACTED}?", "log_tail": {"stdout": [REDACTED]}, "pid": 5}],
         "causes": [{"cause": REDACTED}],
         "reason": None,

@@ -1,4 +1,4 @@
-"""Each cause is told of a real failure of today's Gunicorn and Uvicorn."""
+"""Each cause is found from a real failure of today's Gunicorn and Uvicorn."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ LOCKED = "PLACE/locked"
 CASES = {
     # Gunicorn
     "g_no_app": Case(f"{GUNICORN} nosuchapp:app", r"no module nosuchapp, the app itself", r"MODULE:ATTRIBUTE"),
-    "g_no_dependency": Case(f"{GUNICORN} needs:app", r"module nosuchdependency is missing", r"lock anew"),
+    "g_no_dependency": Case(f"{GUNICORN} needs:app", r"module nosuchdependency is missing", r"lock again"),
     "g_no_own_module": Case(
         f"{GUNICORN} {WORKER} orders.main:app", r"orders/main.py imports orders.stroe in line 1", r"Correct the import"
     ),
@@ -142,7 +142,7 @@ CASES = {
     ),
     # Uvicorn
     "u_no_app": Case(f"{UVICORN} nosuchapp:app", r"no module nosuchapp, the app itself", r"MODULE:ATTRIBUTE"),
-    "u_no_dependency": Case(f"{UVICORN} needs:app", r"module nosuchdependency is missing", r"lock anew"),
+    "u_no_dependency": Case(f"{UVICORN} needs:app", r"module nosuchdependency is missing", r"lock again"),
     "u_no_own_module": Case(f"{UVICORN} orders.main:app", r"orders/main.py imports orders.stroe in line 1", r"import"),
     "u_no_attribute": Case(f"{UVICORN} good:ap", r"module good has no attribute ap\.", r"after the colon"),
     "u_no_colon": Case(f"{UVICORN} good", r"Import string .good. must be in format", r"MODULE:ATTRIBUTE"),
@@ -244,7 +244,7 @@ def causes_of(daemon: Daemon, port: int) -> str:
 
 
 def test_worker_timeout(serving: Daemon) -> None:
-    """It runs all the time, and its health tells that something is wrong."""
+    """It runs all the time, and its health shows that something is wrong."""
     port = free_port()
     serve(serving, f"{GUNICORN} blocks:app --timeout 1 --bind", port)
     wait_for(lambda: "gave no sign of life" in causes_of(serving, port), "the timeout's cause")

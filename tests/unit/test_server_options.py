@@ -1,4 +1,4 @@
-"""What an app asks for and that does nothing, files of hooks, and the action that tells of all variables at once."""
+"""What an app asks for and that does nothing, files of hooks, and the action that checks all variables at once."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def warnings(**app: Any) -> list[str]:
         ({"gunicorn": {"control_socket": "/run/x"}}, ["control_socket", "control_socket_disable"]),
     ],
 )
-def test_what_does_nothing_is_told(app, fragments) -> None:
-    (told,) = warnings(**app)
-    assert all(fragment in told for fragment in ["app orders: ", *fragments]), told
+def test_what_does_nothing_is_reported(app, fragments) -> None:
+    (text,) = warnings(**app)
+    assert all(fragment in text for fragment in ["app orders: ", *fragments]), text
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_all_that_is_wrong_in_one_message_and_no_connection(play) -> None:
         }
     )
     assert result["failed"]
-    said = result["msg"].splitlines()
+    lines = result["msg"].splitlines()
     for fragment in (
         "did you mean supervisor_loglevel?",
         "supervisord_unit_limit_nofile is 'many'",
@@ -155,8 +155,8 @@ def test_all_that_is_wrong_in_one_message_and_no_connection(play) -> None:
         "app shop: secrets has a value that is not shown",
         "bind 127.0.0.1:8000 is used by 2 apps",
     ):
-        assert sum(fragment in line for line in said) == 1, (fragment, said)
-    assert len(said) == 7
+        assert sum(fragment in line for line in lines) == 1, (fragment, lines)
+    assert len(lines) == 7
     assert "hunter2" not in str(result)
 
 
@@ -174,11 +174,11 @@ def test_one_role_alone(play) -> None:
 
 
 def test_the_filter_warns_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(serving.display, "warning", said.append)
+    lines: list[str] = []
+    monkeypatch.setattr(serving.display, "warning", lines.append)
     check = serving.FilterModule().filters()["app_problems"]
     assert check([{**GOOD, "server": "uvicorn", "gunicorn": {"timeout": 5}}]) == []
-    assert said == ["app orders: gunicorn has no effect: server is uvicorn"]
+    assert lines == ["app orders: gunicorn has no effect: server is uvicorn"]
     # What is refused comes first.
     assert check([{**GOOD, "server": "uvicorn", "gunicorn": {"timeout": 5}, "workers": "x"}])
-    assert len(said) == 1
+    assert len(lines) == 1

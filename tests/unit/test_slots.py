@@ -20,13 +20,14 @@ from _slot_app import Host, go, links
 from _supervisor_daemon import Daemon, daemon_fixture, shared_daemon_fixture, wait_for  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.action import release_slot
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import unix_sockets
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import ledger, probe
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import lock as locks
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import Locked, LostLock
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.move import Command
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import SlotError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="files of the slots are root's")
 
@@ -45,23 +46,23 @@ def served(host: Host) -> Host:
 
 
 def answer(host: Host) -> dict:
-    found = probe.ask(str(host.places.live_link), "/", "x", 5)
+    found = probe.ask(str(host.paths.live_link), "/", "x", 5)
     assert found.status == 200, found
     return json.loads(found.text)
 
 
 def entries(host: Host) -> list[tuple[str, str, str]]:
-    return [(each.action, each.release, each.result) for each in ledger.read(host.places.ledger)]
+    return [(each.action, each.release, each.result) for each in ledger.read(host.paths.ledger)]
 
 
 def is_clean(host: Host, slot: str) -> None:
     """Only this slot is there, by every account."""
-    assert links(host.places) == slot
+    assert links(host.paths) == slot
     assert host.daemon.states() == {f"shop_{slot}": "RUNNING"}
-    assert [path.name for path in host.places.programs.iterdir()] == [f"shop_{slot}.ini"]
-    assert sorted(path.name for path in host.places.etc.iterdir()) == [slot]
-    assert f"{slot}/app.sock" in host.places.tmpfiles.read_text()
-    assert not (host.places.app / "deploy.lock").exists()
+    assert [path.name for path in host.paths.programs.iterdir()] == [f"shop_{slot}.ini"]
+    assert sorted(path.name for path in host.paths.etc.iterdir()) == [slot]
+    assert f"{slot}/app.sock" in host.paths.tmpfiles.read_text()
+    assert not (host.paths.app / "deploy.lock").exists()
     # What is loaded is what is in the files: an update by hand finds nothing to do.
     assert host.daemon.call("reloadConfig") == [[[], [], []]]
 
@@ -70,7 +71,7 @@ def test_the_first_deploy_fills_blue(served: Host) -> None:
     assert answer(served)["text"] == "first"
     is_clean(served, "blue")
     assert entries(served) == [("deploy", "one", "good")]
-    assert os.readlink(served.places.app / "current") == "releases/one"
+    assert os.readlink(served.paths.app / "current") == "releases/one"
 
 
 def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
@@ -79,14 +80,14 @@ def test_nothing_to_do_changes_nothing_and_takes_no_lock(served: Host) -> None:
     assert plan["changed"] is False and plan["differences"] == []
     assert served.daemon.pids() == pids
     assert entries(served) == [("deploy", "one", "good")]
-    assert not (served.places.app / "deploy.lock").exists()
+    assert not (served.paths.app / "deploy.lock").exists()
 
 
-def test_a_check_tells_and_changes_nothing(served: Host) -> None:
+def test_a_check_reports_and_changes_nothing(served: Host) -> None:
     served.release("two")
     before = sorted(str(path) for path in served.root.rglob("*"))
-    told = served.move(served.wanted("two", text="second")).run("plan", check_mode=True)
-    assert told["changed"] and "release one -> two" in told["differences"]
+    plan = served.move(served.wanted("two", text="second")).run("plan", check_mode=True)
+    assert plan["changed"] and "release one -> two" in plan["differences"]
     assert sorted(str(path) for path in served.root.rglob("*")) == before
 
 
@@ -103,18 +104,18 @@ def test_releases_alternate_between_the_slots(served: Host) -> None:
 
 @pytest.mark.parametrize("drift", ["settings", "program", "stopped", "killed", "environment"])
 def test_drift_of_the_live_slot_is_a_deploy(served: Host, drift: str) -> None:
-    places = served.places
+    paths = served.paths
     if drift == "settings":
-        (places.etc / "blue" / "settings.json").write_text("{}")
+        (paths.etc / "blue" / "settings.json").write_text("{}")
     elif drift == "program":
-        places.program_file("blue").write_text("[program:shop_blue]\ncommand=/bin/true\n")
+        paths.program_file("blue").write_text("[program:shop_blue]\ncommand=/bin/true\n")
     elif drift == "stopped":
         served.daemon.call("stopProcess", "shop_blue:shop_blue")
     elif drift == "killed":
         served.daemon.call("stopProcess", "shop_blue:shop_blue")
         served.daemon.call("removeProcessGroup", "shop_blue")
     else:
-        (places.release("one") / ".venv-0123456789ab" / ".asgiops-complete.json").unlink()
+        (paths.release("one") / ".venv-0123456789ab" / ".asgiops-complete.json").unlink()
         served.release("two")
     plan = served.deploy("two" if drift == "environment" else "one", text="first")
     assert plan["move"], plan
@@ -124,7 +125,7 @@ def test_drift_of_the_live_slot_is_a_deploy(served: Host, drift: str) -> None:
 
 def test_a_lost_link_is_put_back_without_a_move(served: Host) -> None:
     pids = served.daemon.pids()
-    served.places.live_link.unlink()
+    served.paths.live_link.unlink()
     plan = served.deploy("one", text="first")
     assert plan["changed"] and not plan["move"]
     assert served.daemon.pids() == pids
@@ -136,7 +137,7 @@ BAD = {
     "start": ({"crash": "no database"}, "cannot start: no database"),
     "death": ({"dies_after": 1.4}, "(ended by itself|a worker of it .* ended within|any more)"),
     "status": ({"status": 500, "why": "no table"}, "status 500"),
-    "hang": ({"hang": True}, "no answer within"),
+    "hang": ({"hang": True}, "no answer in"),
     "worker": ({"worker_dies_after": 1.4}, "(a worker of it .* ended within|any more)"),
     "later": ({"bad_after": 1.3}, "any more"),
 }
@@ -144,10 +145,10 @@ BAD = {
 
 @pytest.mark.parametrize("kind", list(BAD))
 def test_a_bad_release_never_goes_live(served: Host, kind: str) -> None:
-    settings, said = BAD[kind]
+    settings, message = BAD[kind]
     pid = answer(served)["pid"]
     served.release("two")
-    with pytest.raises(SlotError, match=said):
+    with pytest.raises(SlotError, match=message):
         served.deploy("two", text="second", health_period=2, **settings)
     assert answer(served)["pid"] == pid
     is_clean(served, "blue")
@@ -164,15 +165,15 @@ def test_a_bad_first_release_leaves_nothing(host: Host) -> None:
     with pytest.raises(SlotError):
         host.deploy("one", status=500)
     assert host.daemon.states() == {}
-    assert not host.places.live_link.is_symlink()
-    assert list(host.places.programs.iterdir()) == []
+    assert not host.paths.live_link.is_symlink()
+    assert list(host.paths.programs.iterdir()) == []
 
 
 def test_the_reason_in_the_ledger_has_no_secret(served: Host) -> None:
     served.release("two")
     with pytest.raises(SlotError):
         served.deploy("two", crash="password hunter2 is wrong", redact=["hunter2"])
-    assert "hunter2" not in served.places.ledger.read_text()
+    assert "hunter2" not in served.paths.ledger.read_text()
 
 
 def test_a_soak_turns_back(served: Host) -> None:
@@ -185,7 +186,7 @@ def test_a_soak_turns_back(served: Host) -> None:
     assert entries(served)[-1] == ("deploy", "two", "bad")
 
 
-def test_a_soak_bears_what_it_may(served: Host) -> None:
+def test_a_soak_tolerates_what_it_may(served: Host) -> None:
     served.release("two")
     served.deploy("two", bad_after=3, soak_seconds=2.5, soak_failures=9)
     is_clean(served, "green")
@@ -197,22 +198,22 @@ def test_a_proxy_that_does_not_reach_the_app_turns_back(served: Host) -> None:
     with _proxy(502) as url, pytest.raises(SlotError, match="does not reach"):
         served.deploy("two", text="second", proxy_url=url)
     assert answer(served)["pid"] == pid
-    with _proxy(404, f"fastapi_probe-shop unix:{served.places.live_link}") as url:
+    with _proxy(404, f"fastapi_probe-shop unix:{served.paths.live_link}") as url:
         served.deploy("two", text="second", proxy_url=url)
     is_clean(served, "green")
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("claim", "reason"),
     [
         ("", "another server than the app's answered"),
         ("fastapi_probe-other unix:/x", r"the server of another app answered \(other\)"),
         ("fastapi_probe-shop unix:/run/old.sock", "nginx asked unix:/run/old.sock"),
     ],
 )
-def test_an_answer_of_somebody_elses_server_is_no_proof(served: Host, told: str, reason: str) -> None:
+def test_an_answer_of_somebody_elses_server_is_no_proof(served: Host, claim: str, reason: str) -> None:
     served.release("two")
-    with _proxy(200, told) as url, pytest.raises(SlotError, match=reason) as refused:
+    with _proxy(200, claim) as url, pytest.raises(SlotError, match=reason) as refused:
         served.deploy("two", text="second", proxy_url=url)
     assert "release_proxy_url" in str(refused.value)
     assert answer(served)["text"] == "first"
@@ -272,7 +273,7 @@ def test_the_drain_has_a_limit(served: Host) -> None:
 
 def _connected(host: Host) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.connect(str(host.places.live_link))
+    client.connect(str(host.paths.live_link))
     return client
 
 
@@ -296,23 +297,23 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(served: Host, stage: st
     for each in ["configure", "start", "promote", "finalize"] if plan["move"] else ["promote", "finalize"]:
         move.run(each)
     assert answer(served)["text"] == "second"
-    is_clean(served, links(served.places))
+    is_clean(served, links(served.paths))
     assert entries(served) == [("deploy", "one", "good"), ("deploy", "two", "good")]
 
 
 def _reboot(host: Host) -> None:
-    """supervisord starts anew, what is in /run is gone, and tmpfiles.d makes the link again."""
+    """supervisord restarts, what is in /run is gone, and tmpfiles.d makes the link again."""
     host.daemon.kill()
-    for path in [*host.places.run.rglob("*.sock")]:
+    for path in [*host.paths.run.rglob("*.sock")]:
         path.unlink()
-    for line in host.places.tmpfiles.read_text().splitlines():
+    for line in host.paths.tmpfiles.read_text().splitlines():
         if line.startswith("L "):
             _kind, path, *_dashes, target = line.split()
             Path(path).symlink_to(target)
     host.daemon.start()
-    slot = links(host.places)
+    slot = links(host.paths)
     wait_for(lambda: host.daemon.states().get(f"shop_{slot}") == "RUNNING", "the live slot is back")
-    wait_for(lambda: probe.ask(str(host.places.live_link), "/", "x", 1).status == 200, "an answer")
+    wait_for(lambda: probe.ask(str(host.paths.live_link), "/", "x", 1).status == 200, "an answer")
 
 
 def test_a_run_cut_off_between_the_flip_and_its_confirmation_boots_into_the_old(served: Host) -> None:
@@ -349,7 +350,7 @@ def test_supervisord_killed_between_the_stages(served: Host) -> None:
     served.daemon.kill()
     served.daemon.start()
     wait_for(lambda: set(served.daemon.states().values()) == {"RUNNING"}, "both slots run again")
-    wait_for(lambda: probe.ask(str(served.places.socket("green")), "/", "x", 1).status == 200, "an answer")
+    wait_for(lambda: probe.ask(str(served.paths.socket("green")), "/", "x", 1).status == 200, "an answer")
     move.run("promote")
     move.run("finalize")
     assert answer(served)["text"] == "second"
@@ -389,7 +390,7 @@ def test_whoever_took_the_new_slots_socket_is_found_out(served: Host) -> None:
     served.release("two")
     move = served.move(served.wanted("two", text="second"))
     go(move, "promote")
-    path = served.places.socket("green")
+    path = served.paths.socket("green")
     path.unlink()
     with socket.socket(socket.AF_UNIX) as thief:
         thief.bind(str(path))
@@ -430,7 +431,7 @@ def test_commands_run_in_the_slot_and_their_failure_stops_the_deploy(served: Hos
     wanted = served.wanted("two", text="second")
     command = Command("migrate", ["/bin/sh", "-c", f'echo "$RELEASE" > {mark}'], "configure")
     go(served.move(wanted, commands=[command]), "configure")
-    assert mark.read_text().strip() == str(served.places.release("two"))
+    assert mark.read_text().strip() == str(served.paths.release("two"))
     served.move(wanted).run("abort")
     for stage in ("configure", "start", "promote"):
         move = served.move(wanted)
@@ -455,7 +456,7 @@ def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: 
     move.run("plan")
     result = move.run("finalize")
     assert mark.read_text().split() == stages
-    assert (result["slot"], result["dropped"], result["said"]) == ("green", 0, ["uses loop none"])
+    assert (result["slot"], result["dropped"], result["output"]) == ("green", 0, ["uses loop none"])
     # The gate, at least.
     assert 0.5 <= result["waited"] < 30
     assert answer(served)["text"] == "second"
@@ -463,11 +464,11 @@ def test_one_call_goes_through_all_stages_and_runs_the_commands_of_each(served: 
 
 
 def test_what_the_proxy_serves_by_itself_is_open_to_it_and_stays_so(served: Host) -> None:
-    source = served.places.release("one") / "app"
+    source = served.paths.release("one") / "app"
     (source / "static").mkdir()
     for path in (source, source / "static"):
         path.chmod(0o750)
-    static = [f"{served.places.current}/app/static", f"{served.places.current}/app/media", "/srv/other"]
+    static = [f"{served.paths.current}/app/static", f"{served.paths.current}/app/media", "/srv/other"]
     shared = {"shared_directories": ["media"], "proxy_group": "nogroup"}
     before = served.daemon.pids()
     plan = served.deploy("one", text="first", static=static, **shared)
@@ -477,7 +478,7 @@ def test_what_the_proxy_serves_by_itself_is_open_to_it_and_stays_so(served: Host
     assert not served.deploy("one", text="first", static=static, **shared)["changed"]
     served.release("two")
     served.deploy("two", text="second", static=static, **shared)
-    media = served.places.shared / "media"
+    media = served.paths.shared / "media"
     assert (media.group(), media.stat().st_mode & 0o7777) == ("nogroup", 0o2750)
 
 
@@ -501,10 +502,10 @@ def test_a_call_that_begins_a_move_waits_for_who_holds_the_lock(served: Host) ->
 
 
 def test_an_environment_that_cant_be_built_makes_a_bad_release(served: Host) -> None:
-    release = served.places.release("two")
+    release = served.paths.release("two")
     (release / "app").mkdir(parents=True)
     lock = str(release / "app" / "requirements.txt")
-    environment = Settings(path=str(release / "venv"), python=sys.executable, uv="/nowhere/uv", lock=lock)
+    environment = EnvironmentSettings(path=str(release / "venv"), python=sys.executable, uv="/nowhere/uv", lock=lock)
     move = served.move(served.wanted("two", text="second"), environment=environment)
     with pytest.raises(SlotError, match=r"lock=.*/requirements\.txt does not exist"):
         move.run("finalize", begin=True)
@@ -539,17 +540,17 @@ def test_a_release_that_another_run_waits_with_stays(served: Host) -> None:
         served.release(name)
     past = time.time() - 7200
     for name in ("left", ".left"):
-        os.utime(served.places.release(name), (past, past))
+        os.utime(served.paths.release(name), (past, past))
     served.deploy("two", text="second", keep=1)
     # The first one is what a rollback would bring back.
-    assert {entry.name for entry in served.places.releases.iterdir()} == {"one", "two", "waiting", ".fetching"}
+    assert {entry.name for entry in served.paths.releases.iterdir()} == {"one", "two", "waiting", ".fetching"}
 
 
 def test_shared_directories_and_files(served: Host) -> None:
     name = served.release("two")
-    source = served.places.release(name) / "app"
+    source = served.paths.release(name) / "app"
     (source / "uploads").mkdir()
-    shared = served.places.app / "shared"
+    shared = served.paths.app / "shared"
     options = {"shared_directories": ["uploads", "var/cache"], "shared_files": ["local.ini"]}
     with pytest.raises(SlotError, match=r"there is no .*/shared/local.ini"):
         served.deploy("two", text="second", **options)
@@ -571,7 +572,7 @@ def test_rollback_and_restart(served: Host) -> None:
     nothing = served.wanted("", text="now", build="newest")
     assert go(served.move(nothing, action="rollback"))["release"] == "two"
     assert answer(served)["text"] == "now"
-    last = ledger.read(served.places.ledger)[-1]
+    last = ledger.read(served.paths.ledger)[-1]
     assert (last.action, last.release, last.revision, last.result) == ("rollback", "two", "two" * 3, "good")
     pid = answer(served)["pid"]
     assert go(served.move(nothing, action="restart"))["release"] == "two"
@@ -600,11 +601,11 @@ def test_restart_of_nothing(host: Host) -> None:
 
 
 def test_the_program_without_slots_goes(host: Host) -> None:
-    (host.places.programs / "shop.ini").write_text("[program:shop]\ncommand=/bin/sleep 1000\nstartsecs=0\n")
+    (host.paths.programs / "shop.ini").write_text("[program:shop]\ncommand=/bin/sleep 1000\nstartsecs=0\n")
     host.daemon.call("reloadConfig")
     host.daemon.call("addProcessGroup", "shop")
-    host.places.etc.mkdir()
-    (host.places.etc / "run").write_text("x")
+    host.paths.etc.mkdir()
+    (host.paths.etc / "run").write_text("x")
     host.release("one")
     host.deploy("one", text="first")
     is_clean(host, "blue")
@@ -614,7 +615,7 @@ def test_the_program_without_slots_goes(host: Host) -> None:
 
 
 def test_a_lock_is_the_runs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (locks.Lock(tmp_path / "lock", locks.Owner(run, run)) for run in ("a", "b"))
+    first, second = (locks.DeployLock(tmp_path / "lock", locks.Run(run, run)) for run in ("a", "b"))
     with pytest.raises(LostLock):
         first.resume()
     first.take()
@@ -671,8 +672,8 @@ def test_one_call_at_a_time(tmp_path: Path) -> None:
 # The ledger
 
 
-def entry(release: str, result: str = "good", irreversible: bool = False) -> ledger.Entry:
-    return ledger.Entry("t", "me", "deploy", release, release, release, "blue", result, irreversible=irreversible)
+def entry(release: str, result: str = "good", irreversible: bool = False) -> ledger.LedgerEntry:
+    return ledger.LedgerEntry("t", "me", "deploy", release, release, release, "blue", result, irreversible=irreversible)
 
 
 def test_a_torn_line_of_the_ledger_does_no_harm(tmp_path: Path) -> None:
@@ -722,13 +723,13 @@ def listening(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
 
 def test_connections_are_counted_before_they_are_accepted(listening) -> None:
     path, server = listening
-    assert probe.connections(path) == 0
+    assert len(unix_sockets(path, listening=False)) == 0
     clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     for client in clients:
         client.connect(path)
     accepted = server.accept()[0]
-    assert probe.connections(path) == 3
+    assert len(unix_sockets(path, listening=False)) == 3
     accepted.close()
-    assert probe.connections(path) == 2
+    assert len(unix_sockets(path, listening=False)) == 2
     assert probe.listener(path) == os.getpid()
     assert probe.servers(path, os.getpid()) == {os.getpid()}

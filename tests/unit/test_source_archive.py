@@ -112,9 +112,9 @@ def refused(tmp_path):
     ],
 )
 def test_a_tar_file_that_is_refused(tmp_path, refused, members, words) -> None:
-    said = refused(tar_of(tmp_path / "a.tar", *members))
+    message = refused(tar_of(tmp_path / "a.tar", *members))
     for word in words:
-        assert word in said
+        assert word in message
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -131,9 +131,9 @@ def test_a_tar_file_that_is_refused(tmp_path, refused, members, words) -> None:
     ],
 )
 def test_a_zip_file_that_is_refused(tmp_path, refused, members, words) -> None:
-    said = refused(zip_of(tmp_path / "a.zip", *members))
+    message = refused(zip_of(tmp_path / "a.zip", *members))
     for word in words:
-        assert word in said
+        assert word in message
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -180,10 +180,10 @@ def test_a_small_archive_with_a_large_file(tmp_path, refused) -> None:
         info.size = 64 << 20
         stream.write(info.tobuf())
         stream.write(bytes(info.size + 1024))
-    said = refused(str(tmp_path / "a.tar.gz"), max_bytes=1 << 20)
-    assert "larger than 1048576 bytes" in said
-    assert "'large'" in said
-    assert "source.max_bytes" in said
+    message = refused(str(tmp_path / "a.tar.gz"), max_bytes=1 << 20)
+    assert "larger than 1048576 bytes" in message
+    assert "'large'" in message
+    assert "source.max_bytes" in message
 
 
 def test_a_zip_file_that_lies_about_its_size(tmp_path) -> None:

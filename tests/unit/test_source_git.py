@@ -171,7 +171,7 @@ def test_hooks_of_the_clone_never_run(work, app, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["lock", "objects"])
-def test_a_broken_clone_is_made_anew(work, app, tmp_path, harm) -> None:
+def test_a_broken_clone_is_created_again(work, app, tmp_path, harm) -> None:
     work.commit("one")
     work.push()
     content_of(repository(work.bare, app), "HEAD", tmp_path / "a")
@@ -196,7 +196,7 @@ def test_a_clone_that_lost_a_file_is_named(work, app, tmp_path) -> None:
     content_of(source, "HEAD", tmp_path / "a")
     blob = work.git("rev-parse", "HEAD:main.py")
     (app / "repository" / "objects" / blob[:2] / blob[2:]).unlink()
-    with pytest.raises(SourceTreeError, match=f"remove {app}/repository on the host, which is made anew"):
+    with pytest.raises(SourceTreeError, match=f"remove {app}/repository on the host, which is created again"):
         content_of(source, "HEAD", tmp_path / "b")
 
 
@@ -244,8 +244,8 @@ def test_a_tag_and_a_branch_of_one_name(work, app) -> None:
     two = work.commit("two")
     work.git("branch", "--force", "release")
     work.push()
-    said = message_of(repository(work.bare, app), "release")
-    assert "refs/tags/release or refs/heads/release" in said
+    text = message_of(repository(work.bare, app), "release")
+    assert "refs/tags/release or refs/heads/release" in text
     assert repository(work.bare, app).revision("refs/heads/release") == two
 
 
@@ -253,9 +253,9 @@ def test_a_tag_and_a_branch_of_one_name(work, app) -> None:
 def test_a_version_that_is_not_there(work, app, version) -> None:
     work.commit("one")
     work.push()
-    said = message_of(repository(work.bare, app), version)
-    assert said.startswith(f"source.version is '{version}': ")
-    assert "push it, or correct source.version" in said
+    text = message_of(repository(work.bare, app), version)
+    assert text.startswith(f"source.version is '{version}': ")
+    assert "push it, or correct source.version" in text
 
 
 def test_an_empty_repository(work, app) -> None:
@@ -291,12 +291,12 @@ def test_root_s_own_settings_do_not_open_them(work, app, tmp_path, monkeypatch) 
     assert not mark.exists()
 
 
-def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> Path:
+def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
     """An ssh that writes down its arguments, complains and ends."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "ssh").write_text(
-        f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{tmp_path}/arguments\ncat >&2 <<'END'\n{said}\nEND\nexit 255\n"
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{tmp_path}/arguments\ncat >&2 <<'END'\n{text}\nEND\nexit 255\n"
     )
     (folder / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -304,7 +304,7 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> Path
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("text", "words"),
     [
         ("git@x: Permission denied (publickey).", ["does not let the host in", "source.key_file"]),
         ("ERROR: Repository not found.", ["there is no such repository", "correct source.repo"]),
@@ -314,10 +314,10 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> Path
         ("something else \x1b[31m", ["git failed", "something else \\x1b[31m"]),
     ],
 )
-def test_what_ssh_says(app, tmp_path, monkeypatch, said, words) -> None:
+def test_what_ssh_prints(app, tmp_path, monkeypatch, text, words) -> None:
     key = tmp_path / "a key"
     key.write_text("x")
-    arguments = fake_ssh(tmp_path, monkeypatch, said)
+    arguments = fake_ssh(tmp_path, monkeypatch, text)
     message = message_of(repository("git@x.example.com:team/orders.git", app, key_file=str(key)))
     assert message.startswith("source.repo is git@x.example.com:team/orders.git: ")
     for word in words:
@@ -384,9 +384,9 @@ def test_a_password_of_git_s_configuration_is_not_shown(app, tmp_path, monkeypat
     home.mkdir()
     (home / ".gitconfig").write_text('[url "http://me:hunter2@127.0.0.1:9/"]\n\tinsteadOf = https://git.example.com/\n')
     monkeypatch.setenv("HOME", str(home))
-    said = message_of(repository("https://git.example.com/x.git", app))
-    assert "127.0.0.1" in said
-    assert "hunter2" not in said
+    text = message_of(repository("https://git.example.com/x.git", app))
+    assert "127.0.0.1" in text
+    assert "hunter2" not in text
 
 
 def test_a_server_that_never_answers(app, tmp_path, monkeypatch) -> None:

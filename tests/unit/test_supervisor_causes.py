@@ -1,4 +1,4 @@
-"""Each cause is told of a real failure of supervisord, the shell, Python and the kernel."""
+"""Each cause is found from a real failure of supervisord, the shell, Python and the kernel."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CASES = {
         "echo x > PLACE/private/log", rf"{NOBODY} may not open or run PLACE/private/log", "right", AS_NOBODY
     ),
     "no_dependency": Case(
-        f"exec {PYTHON} -c 'import nosuchmodule.sub'", r"module nosuchmodule is missing: a dependency", r"lock anew"
+        f"exec {PYTHON} -c 'import nosuchmodule.sub'", r"module nosuchmodule is missing: a dependency", r"lock again"
     ),
     "no_own_module": Case(
         f"cd PLACE && exec {PYTHON} -m orders.main",
@@ -142,7 +142,7 @@ def test_out_of_memory_by_the_kernel(own_daemon: Daemon, memory_limit: Path) -> 
 
 
 class KilledOnce:
-    """What the kernel would tell if it had killed a process of each pid at a time."""
+    """What the kernel would log if it had killed a process of each pid at a time."""
 
     def __init__(self, at: float) -> None:
         self.kill = host.Kill("Out of memory: Killed process 1 (python3)", at)
@@ -259,9 +259,9 @@ def test_configuration(own_daemon: Daemon, section: str, cause: str, fix: str) -
     own_daemon.write()
     with pytest.raises(SupervisorError) as caught:
         own_daemon.run("x")
-    told = str(caught.value)
-    assert re.search(rf"Likely cause: .*{cause}", told), told
-    assert re.search(rf"Fix: .*{fix}", told), told
+    text = str(caught.value)
+    assert re.search(rf"Likely cause: .*{cause}", text), text
+    assert re.search(rf"Fix: .*{fix}", text), text
 
 
 def test_configuration_keeps_secrets(own_daemon: Daemon) -> None:
@@ -299,36 +299,38 @@ def test_no_log_lines_means_no_look_into_logs(own_daemon: Daemon) -> None:
 IN_USE = "[ERROR] connection to ('127.0.0.1', 8000) failed: [Errno 98] Address already in use"
 
 
-def told(**known: Any) -> list[str]:
+def causes_of(**known: Any) -> list[str]:
     return [each["cause"] for each in causes.explain(causes.Evidence(name="web", **known))]
 
 
 def test_the_last_message_counts() -> None:
     old = "ModuleNotFoundError: No module named 'x'"
     new = IN_USE
-    assert "Port 8000" in told(logs=[[old, new]])[0]
-    assert "module x" in told(logs=[[new, old]])[0]
+    assert "Port 8000" in causes_of(logs=[[old, new]])[0]
+    assert "module x" in causes_of(logs=[[new, old]])[0]
 
 
 def test_an_earlier_run_of_a_server_does_not_count() -> None:
     earlier = ["[INFO] Starting gunicorn 27.0.1", IN_USE]
-    assert "exit status 3" in told(logs=[[*earlier, "[INFO] Starting gunicorn 27.0.1"]], endings=["exit status 3"])[0]
+    assert (
+        "exit status 3" in causes_of(logs=[[*earlier, "[INFO] Starting gunicorn 27.0.1"]], endings=["exit status 3"])[0]
+    )
 
 
 def test_a_log_of_what_was_never_started_does_not_count() -> None:
     log = ["ModuleNotFoundError: No module named 'x'"]
-    assert "There is no command /x" in told(logs=[log], spawn_error="can't find command '/x'")[0]
-    assert "could not start it: strange" in told(logs=[log], spawn_error="strange")[0]
+    assert "There is no command /x" in causes_of(logs=[log], spawn_error="can't find command '/x'")[0]
+    assert "could not start it: strange" in causes_of(logs=[log], spawn_error="strange")[0]
 
 
 def test_what_runs_may_have_several_causes() -> None:
     log = ["[CRITICAL] WORKER TIMEOUT (pid:7)", "OSError: [Errno 24] Too many open files", "WORKER TIMEOUT (pid:8)"]
-    assert len(told(logs=[log], up=True, health="503")) == 2
-    assert len(told(logs=[log], endings=["exit status 1"])) == 1
+    assert len(causes_of(logs=[log], up=True, health="503")) == 2
+    assert len(causes_of(logs=[log], endings=["exit status 1"])) == 1
 
 
 def test_braces_in_a_log_are_harmless() -> None:
-    assert "{name}" in told(logs=[["ModuleNotFoundError: No module named '{name}'"]])[0]
+    assert "{name}" in causes_of(logs=[["ModuleNotFoundError: No module named '{name}'"]])[0]
 
 
 def test_every_rule_can_be_rendered() -> None:

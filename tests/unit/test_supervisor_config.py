@@ -131,11 +131,14 @@ def test_all_options_of_the_spec_are_supervisors(tmp_path) -> None:
 
 def environment_of(process: Any) -> dict[str, str]:
     """What the command has in its environment when supervisord has started it as it is configured."""
-    tell = "import sys; sys.stdout.buffer.write(open('/proc/self/environ', 'rb').read())"
+    script = "import sys; sys.stdout.buffer.write(open('/proc/self/environ', 'rb').read())"
     words = shlex.split(process.command)
     assert words[-2:] == ["/bin/sleep", "1000"]
     done = subprocess.run(
-        [*words[:-2], sys.executable, "-IS", "-c", tell], env=process.environment, capture_output=True, check=True
+        [*words[:-2], sys.executable, "-IS", "-c", script],
+        env=process.environment,
+        capture_output=True,
+        check=True,
     )
     return dict(item.split("=", 1) for item in done.stdout.decode().split("\0") if item)
 
@@ -246,6 +249,6 @@ def test_refused_lists(lists, reason) -> None:
     assert all(problem.startswith("supervisor_") for problem in found)
 
 
-def test_all_that_is_wrong_is_told() -> None:
+def test_all_that_is_wrong_is_reported() -> None:
     lists = {"programs": [program("a b", umask="9")], "event_listeners": [program("e", events=[], buffer_size=0)]}
     assert len(problems(lists)) == 4

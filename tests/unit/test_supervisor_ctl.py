@@ -1,4 +1,4 @@
-"""Where the modules look for supervisord when nobody tells them: where supervisorctl does."""
+"""Where the modules look for supervisord when no option says so: where supervisorctl does."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_it_reads_as_supervisorctl_does(tmp_path: Path, monkeypatch: pytest.Monk
     theirs = ClientOptions()
     theirs.realize(["-c", str(config), "status"])
     login = (theirs.username, theirs.password) if theirs.username and theirs.password else (None, None)
-    assert ctl.read(str(config)) == ctl.Settings(theirs.serverurl, *login)
+    assert ctl.read(str(config)) == ctl.CtlSettings(theirs.serverurl, *login)
 
 
 def test_no_file_and_no_section_mean_the_usual_socket(tmp_path: Path) -> None:

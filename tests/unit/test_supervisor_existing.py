@@ -62,7 +62,7 @@ def content(plan, path: Path) -> str:
 
 def test_a_fresh_host_has_nothing(target: Host) -> None:
     assert not target.needs_look()
-    assert target.plan() == existing.Plan()
+    assert target.plan() == existing.TakeoverPlan()
 
 
 def test_the_roles_own_file_costs_no_second_look(target: Host) -> None:

@@ -155,18 +155,18 @@ def test_logs_through_supervisord(own_daemon: Daemon) -> None:
     assert set(processes["euros"]["stdout_tail"][0]) == {"\u20ac"}
 
 
-def test_reread_tells_and_changes_nothing(daemon: Daemon) -> None:
+def test_reread_reports_and_changes_nothing(daemon: Daemon) -> None:
     daemon.program("web")
     daemon.program("old")
     daemon.program("same")
     daemon.start()
     daemon.program("web", environment='CHANGED="yes"')
-    daemon.forget("old")
+    daemon.remove("old")
     daemon.program("new")
     before = daemon.pids()
-    told = {"added": ["new"], "changed": ["web"], "removed": ["old"]}
+    differences = {"added": ["new"], "changed": ["web"], "removed": ["old"]}
     for _run in range(2):
-        assert gather(daemon.connection(), [], 0, reread=True)["differences"] == told
+        assert gather(daemon.connection(), [], 0, reread=True)["differences"] == differences
     assert daemon.pids() == before
     daemon.program("broken", numprocs=2)
     with pytest.raises(SupervisorError, match="cannot read its configuration"):

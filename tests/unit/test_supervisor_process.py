@@ -227,7 +227,7 @@ def test_absent_stops_and_unloads(daemon: Daemon) -> None:
     daemon.program("gone")
     daemon.program("kept_in_files")
     daemon.start()
-    daemon.forget("gone")
+    daemon.remove("gone")
     before = daemon.pids()
     result = daemon.twice("gone", "kept_in_files", "never_was", state="absent")
     assert changes(result) == {"removed": ["gone", "kept_in_files"], "stopped": ["gone", "kept_in_files"]}
@@ -431,7 +431,7 @@ def test_a_program_that_left_the_files_is_not_started(daemon: Daemon) -> None:
     daemon.program("web")
     daemon.program("gone")
     daemon.start()
-    daemon.forget("gone")
+    daemon.remove("gone")
     daemon.program("web", environment='CHANGED="yes"')
     before = daemon.pids()
     for state in ("started", "restarted", "present"):
@@ -566,7 +566,7 @@ def test_a_stop_that_takes_too_long(daemon: Daemon) -> None:
     assert "state STOPPING" in str(error)
 
 
-def test_an_old_ending_is_not_told_as_the_reason(daemon: Daemon) -> None:
+def test_an_old_ending_is_not_reported_as_the_reason(daemon: Daemon) -> None:
     daemon.program("web", FAIL, startsecs=1, startretries=0)
     daemon.start()
     daemon.until("web", "FATAL")
@@ -577,7 +577,7 @@ def test_an_old_ending_is_not_told_as_the_reason(daemon: Daemon) -> None:
     assert report["ending"] is None
 
 
-def test_an_ending_that_may_be_another_groups_is_not_told(daemon: Daemon) -> None:
+def test_an_ending_that_may_be_another_groups_is_not_reported(daemon: Daemon) -> None:
     for name in ("one", "two"):
         daemon.program(name, FAIL, process_name="same", startsecs=1, startretries=0, autostart="false")
     daemon.start()
@@ -691,7 +691,7 @@ def test_prune_unloads_what_is_in_no_file(daemon: Daemon) -> None:
     daemon.start()
     before = daemon.pids()
     for name in ("old", "idle", "none"):
-        daemon.forget(name)
+        daemon.remove(name)
     result = daemon.twice("web", state="present", prune=True)
     assert changes(result) == {"removed": ["idle", "none", "old"], "stopped": ["old"]}
     assert "old: not loaded\n" in result["diff"]["after"]
@@ -701,7 +701,7 @@ def test_prune_unloads_what_is_in_no_file(daemon: Daemon) -> None:
 def test_prune_needs_no_name(daemon: Daemon) -> None:
     daemon.program("old")
     daemon.start()
-    daemon.forget("old")
+    daemon.remove("old")
     assert changes(daemon.twice(state="present", prune=True)) == {"removed": ["old"], "stopped": ["old"]}
 
 

@@ -1,4 +1,4 @@
-"""Reaching supervisord, and what is said when it cannot be reached."""
+"""Reaching supervisord, and the messages when it cannot be reached."""
 
 from __future__ import annotations
 

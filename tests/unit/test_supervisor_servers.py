@@ -67,15 +67,17 @@ def test_all_of_them(tmp_path) -> None:
     }
     assert problems(**variables) == []
     found, ctl = read_back(tmp_path, variables)
-    told = {each["section"]: each for each in found}
-    assert list(told) == [f"{kind}{name}" for kind, name in [("inet_http_server", ""), ("inet_http_server", ":b")]] + [
+    sections = {each["section"]: each for each in found}
+    assert list(sections) == [
+        f"{kind}{name}" for kind, name in [("inet_http_server", ""), ("inet_http_server", ":b")]
+    ] + [
         "unix_http_server",
         "unix_http_server:a",
     ]
-    main = told["unix_http_server"]
+    main = sections["unix_http_server"]
     assert (main["file"], main["password"], main["chmod"]) == (UNIX["file"], sha("hunter2"), 0o770)
-    assert told["unix_http_server:a"]["password"] == sha("x")
-    assert told["inet_http_server:b"]["host"] == "0.0.0.0"
+    assert sections["unix_http_server:a"]["password"] == sha("x")
+    assert sections["inet_http_server:b"]["host"] == "0.0.0.0"
     assert (ctl.serverurl, ctl.username, ctl.password) == (f"unix://{UNIX['file']}", "ops", "hunter2")
     assert (ctl.prompt, ctl.history_file) == ("ops", f"{tmp_path}/history")
 

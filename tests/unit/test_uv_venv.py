@@ -14,10 +14,10 @@ import venv
 from pathlib import Path
 
 import pytest
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import STAMP, Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import STAMP, EnvironmentPath
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import VenvError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, validate
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, validate
 from fixtures.uv_venv.host import UV, Host, Index, umask
 
 pytestmark = pytest.mark.skipif(not os.path.exists(UV), reason="uv is not beside the interpreter")
@@ -112,9 +112,9 @@ def test_a_former_lock_brings_its_build_back_without_uv(host):
     assert second.packages == {"alpha": "2.0"}
     host.lock.write_text(former)
     gone = {"uv": "/nonexistent/uv", "wheelhouse": "/nonexistent/wheelhouse"}
-    foretold = host.ensure(check=True, **gone)
+    predicted = host.ensure(check=True, **gone)
     third = host.ensure(**gone)
-    assert (foretold.build, foretold.reasons, foretold.after) == (third.build, third.reasons, third.packages)
+    assert (predicted.build, predicted.reasons, predicted.after) == (third.build, third.reasons, third.packages)
     assert third.reasons == ["the lock file changed"]
     assert (third.build, third.packages) == (first.build, first.packages)
     assert os.readlink(host.link) == Path(first.build).name
@@ -324,23 +324,23 @@ def test_the_cache_must_be_ones_own(host, tmp_path):
 def test_options_that_can_not_be_right(changes, words):
     options = {"path": "/x/venv", "python": "/usr/bin/python3", "uv": "/usr/bin/uv", "lock": "/x/r.txt"}
     with pytest.raises(VenvError, match=re.escape(words)) as caught:
-        validate(Settings(**{**options, **changes}))
+        validate(EnvironmentSettings(**{**options, **changes}))
     assert "s3cret" not in str(caught.value)
 
 
 # -- cut off, drift ----------------------------------------------------------------------------------------------
 
 
-def test_an_incomplete_build_is_made_anew(host):
-    foretold = Path(host.ensure(check=True).build)
-    (foretold / "bin").mkdir(parents=True)
-    (foretold / "bin" / "junk").write_text("half")
+def test_an_incomplete_build_is_rebuilt(host):
+    predicted = Path(host.ensure(check=True).build)
+    (predicted / "bin").mkdir(parents=True)
+    (predicted / "bin" / "junk").write_text("half")
     (host.venvs / ".orders.tmp-left").mkdir()
-    (host.venvs / ".orders.link-1").symlink_to(foretold.name)
+    (host.venvs / ".orders.link-1").symlink_to(predicted.name)
     result = host.ensure()
-    assert Path(result.build) == foretold
-    assert not (foretold / "bin" / "junk").exists()
-    assert host.beside() == {"orders", foretold.name}
+    assert Path(result.build) == predicted
+    assert not (predicted / "bin" / "junk").exists()
+    assert host.beside() == {"orders", predicted.name}
 
 
 def drifted(host):
@@ -413,11 +413,11 @@ def test_additions_are_for_what_the_lock_lacks(host):
     elsewhere = f"omega==1.0 ; sys_platform == 'win32' --hash=sha256:{'0' * 64}"
     host.write_lock(host.wheel("alpha"), host.wheel("Beta_Two", "1.0"), elsewhere)
     additions = (host.wheel("beta-two", "2.0"), host.wheel("gamma"), host.wheel("omega", "2.0"))
-    foretold = host.ensure(check=True, additions=additions)
+    predicted = host.ensure(check=True, additions=additions)
     result = host.ensure(additions=additions)
     assert result.packages == {"alpha": "1.0", "beta-two": "1.0", "gamma": "1.0", "omega": "2.0"}
-    assert result.added == foretold.added == ["gamma", "omega"]
-    assert foretold.after == result.packages
+    assert result.added == predicted.added == ["gamma", "omega"]
+    assert predicted.after == result.packages
     again = host.ensure(additions=additions)
     assert (again.changed, again.added) == (False, ["gamma", "omega"])
 
@@ -480,10 +480,10 @@ def test_a_bad_pylock(host, text, words):
 def test_uv_lock(host):
     lock = host.write_uv_lock()
     before = host.snapshot()
-    foretold = host.ensure(check=True, lock=lock, extras=("fast",), groups=("ops",))
+    predicted = host.ensure(check=True, lock=lock, extras=("fast",), groups=("ops",))
     assert host.snapshot() == before
     result = host.ensure(lock=lock, extras=("fast",), groups=("ops",))
-    assert result.packages == foretold.after == {"alpha": "1.0", "beta": "1.0", "delta": "1.0"}
+    assert result.packages == predicted.after == {"alpha": "1.0", "beta": "1.0", "delta": "1.0"}
     result = host.ensure(lock=lock)
     assert result.packages == {"alpha": "1.0"}
     assert result.reasons == ["the extras changed from fast to none", "the groups changed from ops to none"]
@@ -526,7 +526,7 @@ def test_no_project_to_install(host):
 # -- check mode --------------------------------------------------------------------------------------------------
 
 
-def test_check_mode_tells_the_truth_and_leaves_no_trace(host, monkeypatch, tmp_path):
+def test_check_mode_predicts_the_run_and_leaves_no_trace(host, monkeypatch, tmp_path):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -537,16 +537,16 @@ def test_check_mode_tells_the_truth_and_leaves_no_trace(host, monkeypatch, tmp_p
         assert host.snapshot() == before
         return result
 
-    foretold, real = check(), host.ensure()
-    assert foretold.changed
-    assert (foretold.build, foretold.fingerprint, foretold.reasons) == (real.build, real.fingerprint, real.reasons)
-    assert (foretold.before, foretold.after) == ({}, real.packages)
+    predicted, real = check(), host.ensure()
+    assert predicted.changed
+    assert (predicted.build, predicted.fingerprint, predicted.reasons) == (real.build, real.fingerprint, real.reasons)
+    assert (predicted.before, predicted.after) == ({}, real.packages)
     assert not check().changed
     host.write_lock(host.wheel("alpha", "2.0"))
-    foretold, real = check(), host.ensure()
-    assert foretold.reasons == real.reasons == ["the lock file changed"]
-    assert foretold.packages == foretold.before == {"alpha": "1.0", "beta": "1.0"}
-    assert foretold.after == real.after == {"alpha": "2.0"}
+    predicted, real = check(), host.ensure()
+    assert predicted.reasons == real.reasons == ["the lock file changed"]
+    assert predicted.packages == predicted.before == {"alpha": "1.0", "beta": "1.0"}
+    assert predicted.after == real.after == {"alpha": "2.0"}
     assert not check().changed
 
 
@@ -694,7 +694,7 @@ def test_two_runs_at_once_build_once(host):
 
 
 def test_the_wait_for_another_run_is_bounded(host):
-    with Place(str(host.link)).locked(1):
+    with EnvironmentPath(str(host.link)).locked(1):
         start = time.monotonic()
         with pytest.raises(VenvError, match=r"another run has been building .* longer than timeout=1 seconds"):
             host.ensure(timeout=1)

@@ -33,7 +33,7 @@ LINUX = {"sys_platform": "linux", "python_version": "3.12", "python_full_version
         ("pylock.txt", "requirements"),
     ],
 )
-def test_the_name_tells_the_format(name, expected):
+def test_the_name_shows_the_format(name, expected):
     assert format_of(name) == expected
 
 

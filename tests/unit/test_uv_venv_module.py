@@ -72,16 +72,16 @@ def run(host, **changes):
 def wait_for(condition):
     end = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
 
 
 def test_the_answer(host):
     host.lock.write_text("--index-url https://pypi.example.com/simple\n" + host.lock.read_text())
-    foretold = run(host, _ansible_check_mode=True, _ansible_diff=True)
+    predicted = run(host, _ansible_check_mode=True, _ansible_diff=True)
     answer = run(host, _ansible_diff=True)
-    assert answer["changed"] and foretold["changed"]
-    assert answer["diff"] == foretold["diff"]
+    assert answer["changed"] and predicted["changed"]
+    assert answer["diff"] == predicted["diff"]
     assert (answer["diff"]["before"], answer["diff"]["after"]) == ("", "alpha==1.0\nbeta==1.0\n")
     assert "--index-url on line 1 of the lock is not followed" in json.dumps(answer["warnings"])
     documented = {"path", "build", "fingerprint", "reasons", "python_version", "packages", "added"}
@@ -135,9 +135,9 @@ def test_the_password_reaches_the_index_and_nothing_else(host, watched_uv):
     assert set((log / "modes").read_text().split()) == {"600", "700"}
     assert "pip sync" in (log / "open").read_text()
     assert host.beside() == {"orders", Path(answer["build"]).name}, "nothing of the login stays"
-    told = [out, err, (log / "open").read_text()]
-    told += [path.read_text(errors="replace") for path in host.venvs.rglob("*") if path.is_file()]
-    assert not [text for text in told if 'cr"et' in text or 'cr\\"et' in text]
+    printed = [out, err, (log / "open").read_text()]
+    printed += [path.read_text(errors="replace") for path in host.venvs.rglob("*") if path.is_file()]
+    assert not [text for text in printed if 'cr"et' in text or 'cr\\"et' in text]
 
 
 def test_a_wrong_password(host):
@@ -221,7 +221,7 @@ def test_killed(host, half_way):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_told_to_stop(host, half_way, number):
+def test_a_signal_to_stop(host, half_way, number):
     old, process, _index = half_way
     process.send_signal(number)
     assert process.wait(20) == 128 + number

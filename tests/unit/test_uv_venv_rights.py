@@ -518,9 +518,11 @@ def test_the_group_is_not_part_of_the_fingerprint(host, group):
 
 def test_a_build_is_open_to_its_group_before_it_is_published(host, group, monkeypatch):
     seen = []
-    publish = _uv_venv_builds.Place.publish
+    publish = _uv_venv_builds.EnvironmentPath.publish
     monkeypatch.setattr(
-        _uv_venv_builds.Place, "publish", lambda place, build: (seen.append(access(build)), publish(place, build))[1]
+        _uv_venv_builds.EnvironmentPath,
+        "publish",
+        lambda place, build: (seen.append(access(build)), publish(place, build))[1],
     )
     host.ensure(group=group)
     assert seen == [(0o750, group)]

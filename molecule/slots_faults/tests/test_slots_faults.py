@@ -38,7 +38,7 @@ BAD = {
         "(ended by itself|a worker of it|any more)",
     ),
     "health": ((HEALTH, "    raise HTTPException(500, 'out of order')"), "status 500: .*out of order"),
-    "hang": ((HEALTH, "    await asyncio.sleep(600)"), "no answer within"),
+    "hang": ((HEALTH, "    await asyncio.sleep(600)"), "no answer in"),
     "schema": (
         (HEALTH, "    return {'status': open(os.path.expanduser('~/schema')).read()}"),
         "FileNotFoundError.*schema",

@@ -13,15 +13,15 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
+
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import ENVIRONMENT, run
 
 # In file contents: replaced by a digest of all other files of the set.
 DIGEST_TOKEN = "{set_digest}"
@@ -36,7 +36,7 @@ class FileSetError(Exception):
 
 
 @dataclass(frozen=True)
-class Owner:
+class Ids:
     uid: int
     gid: int
     name: str = ""
@@ -94,7 +94,7 @@ def difference_texts(items: Iterable[Item]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Check:
+class CandidateCheck:
     argv: list[str]
     user: str = ""
     chdir: str = "/"
@@ -114,7 +114,7 @@ class Difference:
 
 
 def machine_key() -> bytes:
-    """A key that is the host's own, so that a digest in a log tells nothing about a weak secret."""
+    """A key that is the host's own, so that a digest in a log reveals nothing about a weak secret."""
     try:
         return Path(MACHINE_ID).read_bytes().strip() or b"none"
     except OSError:
@@ -166,13 +166,13 @@ def group_id(name: str) -> Optional[int]:
         return int(name) if name.isdigit() else None
 
 
-def owner_of(item: Item) -> Owner:
+def owner_of(item: Item) -> Ids:
     uid, gid = user_id(item.owner), group_id(item.group)
     if uid is None:
         raise FileSetError(f"{item.path}: no user {item.owner!r} on this host; create the user first")
     if gid is None:
         raise FileSetError(f"{item.path}: no group {item.group!r} on this host; create the group first")
-    return Owner(uid, gid)
+    return Ids(uid, gid)
 
 
 def compare(item: Item) -> Optional[Difference]:
@@ -254,21 +254,21 @@ def _redacted(content: bytes, beginning: str, same: set[str]) -> str:
     return "".join(shown)
 
 
-def stage(items: list[Item], folder: str) -> None:
+def lay_out(items: list[Item], folder: str) -> None:
     """Lays the candidates out below folder, each at its full path and with its final owner and mode."""
     for item in items:
         if item.content is None and item.target is None:
             continue
-        place = folder + item.path
-        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        path = folder + item.path
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         if item.target is not None:
-            os.symlink(item.target, place)
+            os.symlink(item.target, path)
         else:
-            _write_new(place, item, owner_of(item))
+            _write_new(path, item, owner_of(item))
 
 
 def copy_context(directory: str, folder: str, items: list[Item]) -> None:
-    """Copies a directory of the host to its place below folder, without what the items write or remove."""
+    """Copies a directory of the host to its path below folder, without what the items write or remove."""
 
     def left_out(parent: str, names: list[str]) -> list[str]:
         paths = {name: os.path.join(parent, name) for name in names}
@@ -289,14 +289,14 @@ def _copy_owned(source: str, target: str) -> None:
     os.chown(target, found.st_uid, found.st_gid)
 
 
-def run_check(check: Check, folder: str) -> list[str]:
-    """Runs one check against the staged candidates and tells what it said; raises with the end of it when it fails.
+def run_check(check: CandidateCheck, folder: str) -> list[str]:
+    """Runs one check against the candidates and returns its output; raises with the end of that when it fails.
 
     The output names the candidates by the paths that they will have.
     """
     argv = [argument.replace(STAGE_TOKEN, folder) for argument in check.argv]
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
-    become: dict[str, object] = {}
+    environment = dict(ENVIRONMENT)
+    become: dict[str, Any] = {}
     if check.user:
         try:
             account = pwd.getpwnam(check.user)
@@ -310,35 +310,20 @@ def run_check(check: Check, folder: str) -> list[str]:
                 "extra_groups": os.getgrouplist(check.user, account.pw_gid),
             }
     try:
-        # A session of its own, so that a check that hangs is ended with all that it started.
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=check.chdir,
-            env=environment,
-            start_new_session=True,
-            **become,  # type: ignore[call-overload]
-        )
+        ended = run(argv, check.timeout, environment, cwd=check.chdir, **become)
     except OSError as error:
         raise FileSetError(f"{check.what} could not start: {argv[0]}: {error.strerror} ({error.filename})") from error
-    try:
-        output, _nothing = process.communicate(timeout=check.timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _nothing = process.communicate()
-        raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", output, folder)) from None
-    if process.returncode != 0:
-        raise FileSetError(_failure(f"{check.what} ended with status {process.returncode}", output, folder))
-    said: bytes = output
-    return said.decode("utf-8", "replace").splitlines()
+    if ended.status is None:
+        raise FileSetError(_failure(f"{check.what} did not end within {check.timeout} s", ended.output, folder))
+    if ended.status != 0:
+        raise FileSetError(_failure(f"{check.what} ended with status {ended.status}", ended.output, folder))
+    return ended.output.splitlines()
 
 
-def _failure(what: str, output: bytes, folder: str) -> str:
-    lines = output.decode("utf-8", "replace").replace(folder, "").rstrip().splitlines()
+def _failure(what: str, output: str, folder: str) -> str:
+    lines = output.replace(folder, "").rstrip().splitlines()
     if not lines:
-        return f"{what} and said nothing"
+        return f"{what} and printed nothing"
     return "\n".join([f"{likely_cause(lines)} ({what})", "", *lines[-40:]])
 
 
@@ -354,7 +339,7 @@ def likely_cause(lines: list[str]) -> str:
 
 
 def apply(differences: list[Difference], label: Callable[[str], None]) -> None:
-    """Directories first, then every file beside its place, then the renames in the order given, removals last.
+    """Directories first, then every file beside its path, then the renames in the order given, removals last.
 
     label is called with each new path, so that the caller can set its security context.
     """
@@ -429,7 +414,7 @@ def _temporary_name(path: str) -> str:
     return os.path.join(folder, f".{name}.{next(tempfile._get_candidate_names())}.new")  # type: ignore[attr-defined]
 
 
-def _write_new(path: str, item: Item, owner: Owner) -> None:
+def _write_new(path: str, item: Item, owner: Ids) -> None:
     """Creates path; it is never readable by more people than the finished file, not for an instant."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as stream:
@@ -442,17 +427,17 @@ def _write_new(path: str, item: Item, owner: Owner) -> None:
 
 def check_candidates(
     items: list[Item],
-    checks: list[Check],
+    checks: list[CandidateCheck],
     parent: str,
     label: Callable[[str], None] = lambda path: None,
     context: Iterable[str] = (),
 ) -> list[str]:
-    """Stages all items in a folder of its own, runs the checks and removes the folder; tells what the checks said.
+    """Lays all items out in a folder of its own, runs the checks, removes the folder and returns what they printed.
 
     Directories that are missing are made first, since a check may need them, and go again when it fails.
     """
     made: list[str] = []
-    said: list[str] = []
+    output: list[str] = []
     folder = tempfile.mkdtemp(prefix="fastapi-host-", dir=parent)
     try:
         for item in items:
@@ -464,9 +449,9 @@ def check_candidates(
             copy_context(directory, folder, items)
         # Others may pass through, to the files that are theirs, but not look around.
         os.chmod(folder, 0o711)
-        stage(items, folder)
+        lay_out(items, folder)
         for check in checks:
-            said += run_check(check, folder)
+            output += run_check(check, folder)
     except BaseException:
         for path in reversed(made):
             # What the check made in it stays, as a launcher's directory for private files.
@@ -475,4 +460,4 @@ def check_candidates(
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return said
+    return output

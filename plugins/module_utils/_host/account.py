@@ -16,7 +16,6 @@ import os
 import pwd
 import re
 import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import run
 
 DIRECTORY = _layout.ETC
 RECORD = f"{DIRECTORY}/accounts.json"
@@ -46,7 +46,7 @@ class AccountError(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedAccount:
     """The account of one app. An empty group is that of the account's own name."""
 
     app: str
@@ -73,7 +73,7 @@ Record = dict[str, Owned]
 class Creation:
     """An account that is not there yet."""
 
-    wanted: Wanted
+    wanted: WantedAccount
     makes_group: bool
 
     @property
@@ -87,8 +87,8 @@ class Creation:
         if self.makes_group and not own:
             yield ["/usr/sbin/groupadd", "--system", self.group]
         group = ["--user-group"] if own else ["--gid", self.group]
-        place = ["--no-create-home", "--home-dir", wanted.home, "--shell", SHELL]
-        yield ["/usr/sbin/useradd", "--system", *group, *place, wanted.user]
+        entry = ["--no-create-home", "--home-dir", wanted.home, "--shell", SHELL]
+        yield ["/usr/sbin/useradd", "--system", *group, *entry, wanted.user]
 
     def __str__(self) -> str:
         wanted = self.wanted
@@ -96,7 +96,7 @@ class Creation:
 
 
 @dataclass(frozen=True)
-class Account:
+class AppAccount:
     """What an app runs as. The numbers are none as long as the account is not there."""
 
     app: str
@@ -111,7 +111,7 @@ class Account:
 
 @dataclass
 class Outcome:
-    accounts: list[Account]
+    accounts: list[AppAccount]
     creations: list[Creation]
     # The record as text.
     before: str
@@ -133,20 +133,20 @@ class Outcome:
         return shown
 
 
-def settle(wanted: list[Wanted], check_mode: bool = False) -> Outcome:
+def settle(wanted: list[WantedAccount], check_mode: bool = False) -> Outcome:
     """Makes sure of all accounts, or of none when one of them is refused."""
     outcome = _settle(wanted, check_mode=True)
     if check_mode or not outcome.differences:
         return outcome
     os.makedirs(DIRECTORY, 0o755, exist_ok=True)
-    # Decided anew, on what another run has left.
+    # Decided again, on what another run has left.
     with _locked():
         return _settle(wanted, check_mode=False)
 
 
-def _settle(wanted: list[Wanted], check_mode: bool) -> Outcome:
+def _settle(wanted: list[WantedAccount], check_mode: bool) -> Outcome:
     before, known, warnings = read_record()
-    plan = Plan(known, wanted)
+    plan = AccountPlan(known, wanted)
     if not check_mode:
         for creation in plan.creations.values():
             _create(creation)
@@ -160,10 +160,10 @@ def _settle(wanted: list[Wanted], check_mode: bool) -> Outcome:
 # --- decisions
 
 
-class Plan:
+class AccountPlan:
     """What is to be done for all of the accounts; nothing is changed yet."""
 
-    def __init__(self, known: Record, wanted: list[Wanted]) -> None:
+    def __init__(self, known: Record, wanted: list[WantedAccount]) -> None:
         self.record = dict(known)
         self.creations: dict[str, Creation] = {}
         self._wanted = wanted
@@ -178,10 +178,10 @@ class Plan:
         if problems:
             raise AccountError("\n".join(problems))
 
-    def account(self, wanted: Wanted) -> Account:
+    def account(self, wanted: WantedAccount) -> AppAccount:
         found, owned, group = _user(wanted.user), self.record[wanted.user], wanted.group or wanted.user
         gid = _group(group)
-        return Account(
+        return AppAccount(
             wanted.app,
             wanted.user,
             group,
@@ -208,7 +208,7 @@ class Plan:
             stay = tuple(app for app in owned.apps if now.get(app, name) == name)
             self.record[name] = Owned(owned.made, owned.uid, stay)
 
-    def _decide(self, wanted: Wanted) -> None:
+    def _decide(self, wanted: WantedAccount) -> None:
         for key, value in (("app", wanted.app), ("user", wanted.user), ("group", wanted.group or wanted.user)):
             if not NAME.fullmatch(value):
                 raise AccountError(
@@ -228,7 +228,7 @@ class Plan:
             owned = Owned(True, None, owned.apps)
         self.record[wanted.user] = Owned(owned.made, owned.uid, tuple(sorted({*owned.apps, wanted.app})))
 
-    def _owned(self, wanted: Wanted, found: pwd.struct_passwd, owned: Optional[Owned]) -> Owned:
+    def _owned(self, wanted: WantedAccount, found: pwd.struct_passwd, owned: Optional[Owned]) -> Owned:
         """Whose the account is that exists; refuses root and what belongs to another service."""
         if found.pw_uid == 0:
             raise AccountError(
@@ -247,7 +247,7 @@ class Plan:
             )
         return Owned(owned.made, found.pw_uid, owned.apps)
 
-    def _recognized(self, wanted: Wanted, found: pwd.struct_passwd) -> Optional[Owned]:
+    def _recognized(self, wanted: WantedAccount, found: pwd.struct_passwd) -> Optional[Owned]:
         """An account as earlier versions created it, without a record; its home has the name of its app."""
         homes, app = os.path.split(found.pw_dir)
         if not _is_system(found.pw_uid) or found.pw_shell != SHELL or homes != os.path.dirname(wanted.home):
@@ -256,7 +256,7 @@ class Plan:
         elsewhere.update(name for owned in self.record.values() for name in owned.apps)
         return Owned(True, found.pw_uid, () if app in elsewhere else (app,))
 
-    def _makes_group(self, wanted: Wanted) -> bool:
+    def _makes_group(self, wanted: WantedAccount) -> bool:
         """Whether the group of a new account has to be created; refuses root's, and one that nobody asked for."""
         name = wanted.group or wanted.user
         found = _group(name)
@@ -278,7 +278,7 @@ class Plan:
             )
         return False
 
-    def _refuse_other_group(self, wanted: Wanted) -> None:
+    def _refuse_other_group(self, wanted: WantedAccount) -> None:
         created = self.creations[wanted.user]
         if created.group != (wanted.group or wanted.user):
             raise AccountError(
@@ -287,7 +287,7 @@ class Plan:
             )
 
 
-def _refuse_account_of_another(wanted: Wanted, found: Optional[pwd.struct_passwd], owned: Owned) -> None:
+def _refuse_account_of_another(wanted: WantedAccount, found: Optional[pwd.struct_passwd], owned: Owned) -> None:
     others = [app for app in owned.apps if app != wanted.app]
     if others and not wanted.shared:
         names = ", ".join(others)
@@ -300,7 +300,7 @@ def _refuse_account_of_another(wanted: Wanted, found: Optional[pwd.struct_passwd
         )
 
 
-def _refuse_foreign_group(wanted: Wanted, found: pwd.struct_passwd) -> None:
+def _refuse_foreign_group(wanted: WantedAccount, found: pwd.struct_passwd) -> None:
     """An account that exists gets no group; it must be in the one that the app's files have, and not in root's."""
     ids = os.getgrouplist(wanted.user, found.pw_gid)
     if 0 in ids:
@@ -324,7 +324,7 @@ def _refuse_foreign_group(wanted: Wanted, found: pwd.struct_passwd) -> None:
         )
 
 
-def _free_name(wanted: Wanted) -> str:
+def _free_name(wanted: WantedAccount) -> str:
     """A name for an account that is the app's alone."""
     return f"{wanted.app[:28]}_app" if wanted.user == wanted.app else wanted.app
 
@@ -378,20 +378,13 @@ def _last_system_uid() -> int:
 def _create(creation: Creation) -> None:
     for command in creation.commands():
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-                timeout=COMMAND_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
+            ended = run(command, COMMAND_SECONDS)
+        except OSError as error:
             raise AccountError(_not_created(creation, command, str(error))) from error
-        if done.returncode != 0:
-            output = done.stdout.decode("utf-8", "replace").strip()
-            raise AccountError(_not_created(creation, command, f"status {done.returncode}: {output}"))
+        if ended.status is None:
+            raise AccountError(_not_created(creation, command, f"no end within {COMMAND_SECONDS} s"))
+        if ended.status != 0:
+            raise AccountError(_not_created(creation, command, f"status {ended.status}: {ended.output.strip()}"))
 
 
 def _not_created(creation: Creation, command: list[str], why: str) -> str:
@@ -418,7 +411,7 @@ def read_record() -> tuple[str, Record, list[str]]:
         return text, {name: _parsed(entry) for name, entry in json.loads(text).items()}, []
     except (AttributeError, KeyError, TypeError, ValueError):
         warning = (
-            f"{RECORD} is not readable and is written anew: accounts are recognized by their homes, and which other"
+            f"{RECORD} is not readable and is written again: accounts are recognized by their homes, and which other"
             " apps share them is not known until these run again"
         )
         return text, {}, [warning]
@@ -487,10 +480,10 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def from_options(entries: Iterable[dict[str, object]]) -> list[Wanted]:
+def from_options(entries: Iterable[dict[str, object]]) -> list[WantedAccount]:
     """The module's option as data."""
     return [
-        Wanted(
+        WantedAccount(
             str(entry["app"]),
             str(entry["user"]),
             str(entry["home"]),

@@ -1,19 +1,19 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the roles want to know of a host before they do anything to it. What can't be told counts as not there."""
+"""What the roles want to know of a host before they do anything to it. What can't be found out counts as not there."""
 
 from __future__ import annotations
 
 import grp
-import http.client
 import os
 import pwd
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import holder
 
 # All that the roles install by name. One that is missing here is never seen, so that dnf is asked for it every time.
@@ -38,7 +38,7 @@ NGINX_MARK = "configuration:"
 
 
 class Unit(NamedTuple):
-    """A unit of systemd's as systemctl show tells of it (systemctl(1))."""
+    """A unit of systemd's as systemctl show prints it (systemctl(1))."""
 
     active: bool = False
     enabled: bool = False
@@ -48,18 +48,18 @@ class Unit(NamedTuple):
 
 def packages() -> dict[str, str]:
     """The versions of those that are installed."""
-    told = output_of("rpm", "--query", "--queryformat", "%{NAME}\t%{VERSION}\n", *PACKAGES, limit=COMMAND_SECONDS)
-    return {name: version for name, tab, version in (line.partition("\t") for line in told.splitlines()) if tab}
+    output = output_of("rpm", "--query", "--queryformat", "%{NAME}\t%{VERSION}\n", *PACKAGES, limit=COMMAND_SECONDS)
+    return {name: version for name, tab, version in (line.partition("\t") for line in output.splitlines()) if tab}
 
 
 def units() -> dict[str, Unit]:
-    told = output_of(
+    output = output_of(
         *("systemctl", "show", "--property=Id,ActiveState,UnitFileState,NeedDaemonReload"),
         *(f"{unit}.service" for unit in UNITS),
         limit=COMMAND_SECONDS,
     )
     found = dict.fromkeys(UNITS, Unit())
-    for block in told.split("\n\n"):
+    for block in output.split("\n\n"):
         values = {key: value for key, _equals, value in (line.partition("=") for line in block.splitlines())}
         name = values.get("Id", "").rpartition(".service")[0]
         if name in found:
@@ -109,13 +109,9 @@ def ports_taken(ports: Iterable[int]) -> list[str]:
 
 
 def nginx_configuration(port: int) -> str:
-    """The digest of what nginx has read, which it tells on its status port; empty when it tells none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=NGINX_SECONDS)
+    """The digest of what nginx has read, which its status port shows; empty when there is none."""
     try:
-        connection.request("GET", "/configuration")
-        said = connection.getresponse().read(200).decode("ascii", "replace").strip()
-    except (OSError, http.client.HTTPException):
+        text = get(HttpConnection("127.0.0.1", port, timeout=NGINX_SECONDS), "/configuration", longest=200).body.strip()
+    except NoReply:
         return ""
-    finally:
-        connection.close()
-    return said.partition(NGINX_MARK)[2] if said.startswith(NGINX_MARK) else ""
+    return text.partition(NGINX_MARK)[2] if text.startswith(NGINX_MARK) else ""

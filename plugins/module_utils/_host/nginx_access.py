@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layout
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 
 SERVICES = ("http", "https")
 POLICY = "fastapi_nginx"

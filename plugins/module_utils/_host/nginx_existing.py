@@ -52,7 +52,7 @@ class Directive:
 
 
 @dataclass
-class Server:
+class NginxServer:
     names: list[str] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
 
@@ -126,12 +126,12 @@ def _is_package_page(server: Directive) -> bool:
     return _server(server).names == ["_"] and roots == [[DEFAULT_ROOT]] and not serves
 
 
-def _servers(directives: Sequence[Directive]) -> Iterator[Server]:
+def _servers(directives: Sequence[Directive]) -> Iterator[NginxServer]:
     return (_server(directive) for directive in directives if directive.name == "server" and directive.block)
 
 
-def _server(directive: Directive) -> Server:
-    found = Server()
+def _server(directive: Directive) -> NginxServer:
+    found = NginxServer()
     for inner in directive.block or []:
         if inner.name == "server_name":
             found.names += [name.lower() for name in inner.arguments]

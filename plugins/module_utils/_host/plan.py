@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -27,21 +28,21 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_s
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import account
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.ledger import LedgerError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import (
-    Places,
+    AppPaths,
     SlotError,
-    Wanted,
+    WantedSlot,
     metadata_of,
     observe,
+    reasons_to_clean_up,
     reasons_to_move,
-    reasons_to_tidy,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources import tree
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import SourceTreeError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.git import Repository
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import process, rpc
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import EnvironmentPath
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import ensure
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, VenvError
 
 FAILURES = (
     account.AccountError,
@@ -96,7 +97,7 @@ def of_role(wanted: Mapping[str, Any], _scratch: str = "") -> Differences:
     items = resolve_digest(given, key)
     texts += _sentences(lambda: difference_texts([*items, *leftovers(wanted.get("purge") or [], items)]))
     for environment in wanted.get("environments") or ():
-        texts += _sentences(lambda settings=environment: _environment(settings))
+        texts += _sentences(partial(_environment, environment))
     if wanted.get("programs") is not None:
         texts += _sentences(lambda: _programs(wanted["programs"], "present", prune=True))
     return Differences(texts, digest=set_digest(given, key))
@@ -127,26 +128,26 @@ def of_app(wanted: Mapping[str, Any], scratch: str = "") -> Differences:
 def _slots(wanted: Mapping[str, Any], revision: str) -> Differences:
     release = revision[: tree.NAME_LENGTH]
     params = {**wanted["slots"], "release": release, "revision": revision}
-    places, whole = Places.on_host(wanted["name"], wanted["base_dir"]), Wanted.of(params)
-    seen = observe(places, CONNECTION)
-    moves = reasons_to_move(places, whole, seen)
+    paths, whole = AppPaths.on_host(wanted["name"], wanted["base_dir"]), WantedSlot.of(params)
+    seen = observe(paths, CONNECTION)
+    moves = reasons_to_move(paths, whole, seen)
     return Differences(
-        [*moves, *reasons_to_tidy(places, whole, seen, params["static"])],
-        before=metadata_of(places, seen.live).get("release", "") if seen.live else "",
+        [*moves, *reasons_to_clean_up(paths, whole, seen, params["static"])],
+        before=metadata_of(paths, seen.live).get("release", "") if seen.live else "",
         slot=next(slot for slot in _layout.SLOTS if slot != seen.live) if moves else "",
     )
 
 
 def _in_place(wanted: Mapping[str, Any], _revision: str) -> Differences:
-    place = wanted["in_place"]
-    current = Path(place["current"])
+    given = wanted["in_place"]
+    current = Path(given["current"])
     before = os.path.basename(os.readlink(current)) if current.is_symlink() else ""
-    texts = _sentences(lambda: _environment(place["environment"])) if place["environment"] else []
-    build = str(Place(place["venv"]).published() or place["venv"])
-    files = [_with_build(file, build) for file in place["files"]]
-    items = resolve_digest(items_of({"directories": place["directories"], "files": files}), machine_key())
-    around = items_of({"directories": wanted["release_directories"], "links": place["links"]})
-    texts += _sentences(lambda: difference_texts([*items, *around, *leftovers(place["purge"], items)]))
+    texts = _sentences(lambda: _environment(given["environment"])) if given["environment"] else []
+    build = str(EnvironmentPath(given["venv"]).published() or given["venv"])
+    files = [_with_build(file, build) for file in given["files"]]
+    items = resolve_digest(items_of({"directories": given["directories"], "files": files}), machine_key())
+    around = items_of({"directories": wanted["release_directories"], "links": given["links"]})
+    texts += _sentences(lambda: difference_texts([*items, *around, *leftovers(given["purge"], items)]))
     texts += _sentences(lambda: _programs([wanted["name"]], "started"))
     return Differences(texts, before=before)
 
@@ -164,9 +165,9 @@ def _repository(source: Mapping[str, Any], scratch: str) -> Iterator[Optional[Re
     git = shutil.which("git")
     if not git:
         raise SourceTreeError("package git-core: not installed")
-    with tempfile.TemporaryDirectory(dir=scratch) if scratch else contextlib.nullcontext("") as place:
+    with tempfile.TemporaryDirectory(dir=scratch) if scratch else contextlib.nullcontext("") as folder:
         clone = os.path.join(os.path.dirname(source["releases"]), "repository")
-        yield Repository(git, source["repo"], source.get("key_file"), clone=clone, scratch=place)
+        yield Repository(git, source["repo"], source.get("key_file"), clone=clone, scratch=folder)
 
 
 def _source(source: Mapping[str, Any], revision: str) -> str:
@@ -177,7 +178,7 @@ def _source(source: Mapping[str, Any], revision: str) -> str:
 
 
 def _environment(settings: Mapping[str, Any]) -> list[str]:
-    result = ensure(Settings.of(settings), check_mode=True)
+    result = ensure(EnvironmentSettings.of(settings), check_mode=True)
     return [f"{result.path}: {reason}" for reason in result.reasons]
 
 

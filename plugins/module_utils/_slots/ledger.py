@@ -22,7 +22,7 @@ class LedgerError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     time: str
     by: str
     action: str
@@ -40,7 +40,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[LedgerEntry]:
     """All entries, the oldest first; a line that a full disk or a power cut left torn is passed over."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -49,13 +49,13 @@ def read(path: Path) -> list[Entry]:
     entries = []
     for line in lines:
         try:
-            entries.append(Entry(**json.loads(line)))
+            entries.append(LedgerEntry(**json.loads(line)))
         except (TypeError, ValueError):
             continue
     return entries
 
 
-def append(path: Path, entry: Entry) -> None:
+def append(path: Path, entry: LedgerEntry) -> None:
     line = json.dumps(asdict(entry), sort_keys=False)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     try:
@@ -67,15 +67,15 @@ def append(path: Path, entry: Entry) -> None:
         os.close(handle)
 
 
-def last_good(entries: Sequence[Entry]) -> Optional[Entry]:
+def last_good(entries: Sequence[LedgerEntry]) -> Optional[LedgerEntry]:
     return next((entry for entry in reversed(entries) if entry.result == GOOD), None)
 
 
-def is_good(entries: Iterable[Entry], release: str) -> bool:
+def is_good(entries: Iterable[LedgerEntry], release: str) -> bool:
     return any(entry.release == release and entry.result == GOOD for entry in entries)
 
 
-def rollback_target(entries: Sequence[Entry], live: str, there: Iterable[str], wanted: str, force: bool) -> str:
+def rollback_target(entries: Sequence[LedgerEntry], live: str, there: Iterable[str], wanted: str, force: bool) -> str:
     """The release to go back to: the wanted one, or the last that went live before the live one and is still there."""
     names = set(there)
     if wanted:
@@ -87,7 +87,7 @@ def rollback_target(entries: Sequence[Entry], live: str, there: Iterable[str], w
             )
         target = matching[0]
         if not force and not is_good(entries, target):
-            raise LedgerError(f"release {target} never went live, as far as the ledger tells; force=true tries it")
+            raise LedgerError(f"release {target} never went live, by the ledger; force=true tries it")
     else:
         good = [entry.release for entry in reversed(entries) if entry.result == GOOD and entry.release != live]
         found = next((name for name in good if name in names), None)
@@ -100,7 +100,7 @@ def rollback_target(entries: Sequence[Entry], live: str, there: Iterable[str], w
     return target
 
 
-def _refuse_irreversible(entries: Sequence[Entry], target: str) -> None:
+def _refuse_irreversible(entries: Sequence[LedgerEntry], target: str) -> None:
     for entry in reversed(entries):
         if entry.result == GOOD and entry.release == target:
             return
@@ -111,7 +111,7 @@ def _refuse_irreversible(entries: Sequence[Entry], target: str) -> None:
             )
 
 
-def to_remove(entries: Sequence[Entry], there: Iterable[str], live: str, keep: int) -> list[str]:
+def to_remove(entries: Sequence[LedgerEntry], there: Iterable[str], live: str, keep: int) -> list[str]:
     """Releases beyond keep, the failed ones first. The live one and the last good one before it always stay."""
     last = {entry.release: number for number, entry in enumerate(entries) if entry.result == GOOD}
     others = sorted((name for name in there if name != live), key=lambda name: last.get(name, -1), reverse=True)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One deploy of an app at a time on a host.
 
-Two locks: the kernel's, which a single call of the module holds and nobody can forget to give back, and a file that
+Two locks: the kernel's, which a single call of the module holds and is released in any case, and a file that
 names the run which the calls belong to, since no lock of the kernel outlives a call.
 """
 
@@ -25,7 +25,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True)
-class Owner:
+class Run:
     """A run of Ansible: who started it, on which controller, and a name that no other run has."""
 
     run: str
@@ -38,7 +38,7 @@ class Owner:
 class Claim:
     """What the lock file says: whose it is, and how far that run has come."""
 
-    owner: Owner
+    owner: Run
     boot: str
     taken: float
     renewed: float
@@ -94,15 +94,15 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 @dataclass
-class Lock:
+class DeployLock:
     path: Path
-    owner: Owner
+    owner: Run
     claim: Optional[Claim] = field(default=None)
 
     def read(self) -> Optional[Claim]:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            return Claim(**{**found, "owner": Owner(**found["owner"])})
+            return Claim(**{**found, "owner": Run(**found["owner"])})
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError):

@@ -5,7 +5,7 @@
 
 A run goes through the stages in their order: plan, configure, start, promote, finalize; one call may take it through
 several of them. abort is for what failed between two calls. Each stage leaves the host so that it may be cut off
-and started anew there, at any moment:
+and started again there, at any moment:
 
     plan, configure  the live slot is as it was, nothing of the idle one is loaded
     start            both run and both start at boot, live.sock leads to the old one, now and after a boot
@@ -30,7 +30,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils import _layou
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files import public_paths, shared_paths
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import (
     STAGE_TOKEN,
-    Check,
+    CandidateCheck,
     FileSetError,
     Item,
     apply,
@@ -42,36 +42,40 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_s
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.shared_paths import SharedPathError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.launcher import FILE_NAME
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import (
+    ProcessTable,
+    unix_sockets,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import ledger, probe, proof
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.lock import (
     Claim,
-    Lock,
+    DeployLock,
     Locked,
-    Owner,
+    Run,
     exclusive,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots.slots import (
     LAUNCH_FILE,
     RELEASE_METADATA,
-    Places,
+    AppPaths,
     SlotError,
-    Wanted,
+    WantedSlot,
     link_text,
     metadata_of,
     observe,
+    reasons_to_clean_up,
     reasons_to_move,
-    reasons_to_tidy,
     release_metadata_of,
     supervised,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import process as control
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import EnvironmentPath
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import ensure
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import ended_by_signals
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, VenvError
 
 STAGES = ("plan", "configure", "start", "promote", "finalize", "abort")
 ACTIONS = ("deploy", "rollback", "restart")
@@ -136,22 +140,22 @@ class Options:
     redact: Sequence[str] = ()
     connection: rpc.Connection = field(default_factory=rpc.Connection)
     # Of a release that is deployed; who leaves it out has built one.
-    environment: Optional[Settings] = None
+    environment: Optional[EnvironmentSettings] = None
 
 
 class Move:
     def __init__(
         self,
-        places: Places,
-        wanted: Wanted,
+        paths: AppPaths,
+        wanted: WantedSlot,
         options: Options,
-        owner: Owner,
+        owner: Run,
         label: Callable[[str], None] = lambda path: None,
     ) -> None:
-        self.places = places
+        self.paths = paths
         self.wanted = wanted
         self.options = options
-        self.lock = Lock(places.app / "deploy.lock", owner)
+        self.lock = DeployLock(paths.app / "deploy.lock", owner)
         self.label = label
         # Seconds that passed while the app started, was watched, or finished its requests.
         self.waited = 0.0
@@ -162,9 +166,9 @@ class Move:
         """One stage, with those before it that are left. begin compares first and takes the lock, as plan does."""
         if check_mode:
             return self.plan("", check_mode=True) if stage == "plan" else {"changed": True}
-        self.places.app.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.paths.app.mkdir(mode=0o711, parents=True, exist_ok=True)
         try:
-            with exclusive(self.places.app / ".deploy.flock"):
+            with exclusive(self.paths.app / ".deploy.flock"):
                 if stage == "plan":
                     return self.plan(dead_run)
                 if stage == "abort":
@@ -206,19 +210,19 @@ class Move:
         if check_mode:
             # Nobody starts supervisord during a check, so there is nothing to wait for.
             connection = replace(connection, connect_timeout=0)
-        seen = observe(self.places, connection)
+        seen = observe(self.paths, connection)
         self._choose_release(seen.live)
-        moves = reasons_to_move(self.places, self.wanted, seen)
+        moves = reasons_to_move(self.paths, self.wanted, seen)
         if self.options.action == "restart":
             moves.insert(0, "a restart is asked for")
-        tidies = reasons_to_tidy(self.places, self.wanted, seen, self.options.static)
+        tidies = reasons_to_clean_up(self.paths, self.wanted, seen, self.options.static)
         slot = _other(seen.live) if moves else seen.live or ""
         result = {
             "changed": bool(moves or tidies),
             "move": bool(moves),
             "differences": moves + tidies,
             "release": self.wanted.release,
-            "previous": metadata_of(self.places, seen.live).get("release", "") if seen.live else "",
+            "previous": metadata_of(self.paths, seen.live).get("release", "") if seen.live else "",
             "slot": slot,
         }
         if result["changed"] and not check_mode:
@@ -237,16 +241,16 @@ class Move:
         """A restart keeps the live release, a rollback asks the ledger; both keep what the release was built from."""
         if self.options.action == "deploy":
             return
-        held = metadata_of(self.places, live).get("release", "") if live else ""
+        held = metadata_of(self.paths, live).get("release", "") if live else ""
         if self.options.action == "restart":
             if not held:
-                raise SlotError(f"{self.places.name} has no live release to restart; deploy it")
+                raise SlotError(f"{self.paths.name} has no live release to restart; deploy it")
             release = held
         else:
             release = ledger.rollback_target(
-                ledger.read(self.places.ledger),
+                ledger.read(self.paths.ledger),
                 held,
-                [name for name in self.places.releases_there() if self.places.environment_of(name)],
+                [name for name in self.paths.releases_there() if self.paths.environment_of(name)],
                 self.options.to,
                 self.options.force,
             )
@@ -255,46 +259,46 @@ class Move:
 
     def _keep_what_it_was_built_from(self) -> None:
         if self.options.action != "deploy":
-            metadata = release_metadata_of(self.places, self.wanted.release)
+            metadata = release_metadata_of(self.paths, self.wanted.release)
             build = metadata.get("build", self.wanted.build)
             self.wanted = replace(self.wanted, revision=metadata.get("revision", ""), build=build)
 
     # configure
 
     def _configure(self, claim: Claim) -> dict[str, Any]:
-        slot, places = claim.slot, self.places
+        slot, paths = claim.slot, self.paths
         self._retire(slot)
         if self.options.environment and claim.action == "deploy":
             with ended_by_signals():
                 ensure(self.options.environment, check_mode=False)
-        environment = Place(str(places.release(claim.release) / "venv")).published()
+        environment = EnvironmentPath(str(paths.release(claim.release) / "venv")).published()
         if environment is None or not environment.is_dir():
-            raise SlotError(f"{places.release(claim.release)} has no environment: it was not built, or was removed")
+            raise SlotError(f"{paths.release(claim.release)} has no environment: it was not built, or was removed")
         self._note_what_is_built(claim)
-        self._share(places.release(claim.release) / "app")
+        self._share(paths.release(claim.release) / "app")
         self._open_static(claim.release)
-        items = self.wanted.slot_items(places, slot)
-        items.append(Item(str(places.slot(slot) / "venv"), "root", "root", 0o777, target=str(environment)))
-        if not places.tmpfiles.exists():
-            items.append(self.wanted.tmpfiles_item(places, None))
+        items = self.wanted.slot_items(paths, slot)
+        items.append(Item(str(paths.slot(slot) / "venv"), "root", "root", 0o777, target=str(environment)))
+        if not paths.tmpfiles.exists():
+            items.append(self.wanted.tmpfiles_item(paths, None))
         # The check runs as the app's user, to whom these must be open; it makes those that are missing.
         there = [item for item in self.wanted.directories if os.path.isdir(item.path)]
         apply([found for found in map(compare, there) if found], self.label)
-        check = Check(places.launch(slot, "--check", under=STAGE_TOKEN))
-        said = check_candidates(items, [check], self.options.stage_parent, self.label)
+        check = CandidateCheck(paths.launch(slot, "--check", under=STAGE_TOKEN))
+        output = check_candidates(items, [check], self.options.stage_parent, self.label)
         apply([found for found in map(compare, items) if found], self.label)
         self._run_commands(claim)
-        return {"said": said}
+        return {"output": output}
 
     def _note_what_is_built(self, claim: Claim) -> None:
         if claim.action == "deploy":
             metadata = {"revision": self.wanted.revision, "build": self.wanted.build}
-            path = self.places.release(claim.release) / RELEASE_METADATA
+            path = self.paths.release(claim.release) / RELEASE_METADATA
             self._write(Item(str(path), "root", "root", 0o640, (json.dumps(metadata) + "\n").encode()))
 
     def _share(self, source: Path) -> None:
         """Links what all releases share into this one, in the place of what it brings under that name."""
-        shared, names = self.places.shared, [*self.options.shared_directories, *self.options.shared_files]
+        shared, names = self.paths.shared, [*self.options.shared_directories, *self.options.shared_files]
         for inner, outer in shared_paths.overlaps(names):
             raise SlotError(f"shared has {inner} and {outer}: one lies in the other\nKeep one of them")
         self._write(Item(str(shared), "root", "root", 0o711))
@@ -312,21 +316,21 @@ class Move:
 
     def _served_of(self, names: Sequence[str]) -> list[str]:
         """The shared names that the proxy serves, or that hold what it serves."""
-        folders = (self.places.current / "app", self.places.shared)
+        folders = (self.paths.current / "app", self.paths.shared)
         static = [found for folder in folders for found in public_paths.below(folder, self.options.static)]
         return [name for name in names if any(f"{each}/".startswith(f"{name}/") for each in static)]
 
     def _open_static(self, release: str) -> None:
-        names = public_paths.below(self.places.current / "app", self.options.static)
-        public_paths.open_up(self.places.release(release) / "app", names)
+        names = public_paths.below(self.paths.current / "app", self.options.static)
+        public_paths.open_up(self.paths.release(release) / "app", names)
 
     # start
 
     def _start(self, claim: Claim) -> dict[str, Any]:
         slot = claim.slot
-        self._write(self.wanted.program_item(self.places, slot))
+        self._write(self.wanted.program_item(self.paths, slot))
         with self._waiting():
-            self._control(self.places.program(slot), "restarted")
+            self._control(self.paths.program(slot), "restarted")
             self._gate(slot)
         self._run_commands(claim)
         return {"pid": self._process(slot).pid}
@@ -343,11 +347,11 @@ class Move:
             answer = self._ask(slot, min(ASK_SECONDS, max(0.1, deadline - time.monotonic())))
             self._same_process(slot, pid)
             if answer.status == self.options.health_status:
-                now = probe.servers(str(self.places.socket(slot)), pid)
+                now = probe.servers(str(self.paths.socket(slot)), pid)
                 lost = workers - now
                 if lost:
                     raise SlotError(
-                        f"{self.places.program(slot)}: a worker of it (process {min(lost)}) ended within "
+                        f"{self.paths.program(slot)}: a worker of it (process {min(lost)}) ended within "
                         f"{self.options.health_period:g} s of its first good answer.{self._log_end(slot)}"
                     )
                 if began is None:
@@ -361,7 +365,7 @@ class Move:
     def _unhealthy(self, slot: str, answer: probe.Answer, was_well: bool) -> SlotError:
         when = "any more" if was_well else f"within {self.options.health_timeout:g} s (health_timeout)"
         return SlotError(
-            f"{self.places.program(slot)} runs, but GET {self.options.health_path} on {self.places.socket(slot)} does "
+            f"{self.paths.program(slot)} runs, but GET {self.options.health_path} on {self.paths.socket(slot)} does "
             f"not answer with status {self.options.health_status} {when}. Last answer: {answer}.{self._log_end(slot)}"
         )
 
@@ -370,7 +374,7 @@ class Move:
         if process.state != "RUNNING" or process.pid != pid:
             again = " and was started again" if process.state == "RUNNING" else ""
             raise SlotError(
-                f"{self.places.program(slot)} ended by itself{again} while it was asked for its health: "
+                f"{self.paths.program(slot)} ended by itself{again} while it was asked for its health: "
                 f"state {process.state}. {process.spawn_error}{self._log_end(slot)}"
             )
 
@@ -383,23 +387,23 @@ class Move:
         self._run_commands(claim)
         with self._waiting():
             self._soak(slot)
-        self._write(self.wanted.tmpfiles_item(self.places, slot))
+        self._write(self.wanted.tmpfiles_item(self.paths, slot))
         return {}
 
     def _point_to(self, slot: Optional[str]) -> None:
         """In one step for whoever connects."""
         if slot is None:
-            self.places.live_link.unlink()
+            self.paths.live_link.unlink()
         else:
-            self._write(Item(str(self.places.live_link), "root", "root", 0o777, target=link_text(slot)))
+            self._write(Item(str(self.paths.live_link), "root", "root", 0o777, target=link_text(slot)))
 
     def _confirm_listener(self, slot: str) -> None:
         """Whoever connects to live.sock gets this slot."""
-        link, pid = str(self.places.live_link), self._process(slot).pid
+        link, pid = str(self.paths.live_link), self._process(slot).pid
         found = probe.listener(link)
-        if found is None or not pid or found not in probe.tree(pid):
+        if found is None or not pid or found not in ProcessTable().tree(pid):
             raise SlotError(
-                f"{link} leads to {self.places.program(slot)}, but its process {pid} is not the one that listens there "
+                f"{link} leads to {self.paths.program(slot)}, but its process {pid} is not the one that listens there "
                 f"({found or 'nobody does'}).{self._log_end(slot)}"
             )
 
@@ -419,7 +423,7 @@ class Move:
 
     def _problem_of_proxy(self) -> str:
         """Why it is not sure that the public answer comes from the live slot; empty when it does, or nobody answers."""
-        options, link, number = self.options, self.places.live_link, proof.number()
+        options, link, number = self.options, self.paths.live_link, proof.number()
         answer = probe.ask_proxy(options.proxy_url, options.health_path, options.host, ASK_SECONDS, number)
         if answer is None:
             return ""
@@ -428,10 +432,10 @@ class Move:
                 f"the proxy at {options.proxy_url} does not reach {link} as {options.host}. Last answer: {answer}\n"
                 "Its error log says why; may its user connect to the socket?"
             )
-        found = proof.problem(answer.proof, number, self.places.name, str(link))
+        found = proof.problem(answer.proof, number, self.paths.name, str(link))
         return found and (
             f"the answer for {options.host} at {options.proxy_url} is not proven to be that of {link}: {found}\n"
-            "Run the playbook site, which configures nginx; where another proxy stands there, empty release_proxy_url"
+            "Run the playbook site, which configures nginx; where another proxy is there, empty release_proxy_url"
         )
 
     def _soak(self, slot: str) -> None:
@@ -445,14 +449,14 @@ class Move:
             failures += answer.status != self.options.health_status
             if failures > self.options.soak_failures:
                 raise SlotError(
-                    f"{self.places.program(slot)} failed {failures} of its health checks after it went live (soak); "
+                    f"{self.paths.program(slot)} failed {failures} of its health checks after it went live (soak); "
                     f"{self.options.soak_failures} are allowed. Last answer: {answer}.{self._log_end(slot)}"
                 )
 
     # finalize
 
     def _finalize(self, claim: Claim) -> dict[str, Any]:
-        places = self.places
+        paths = self.paths
         self._record(claim, ledger.GOOD, "")
         with self._waiting():
             dropped = self._retire(_other(claim.slot))
@@ -464,18 +468,18 @@ class Move:
         removed = self._prune(claim.release)
         self._run_commands(claim)
         self.lock.release()
-        return {"dropped": dropped, "removed": removed, "live": str(places.socket(claim.slot))}
+        return {"dropped": dropped, "removed": removed, "live": str(paths.socket(claim.slot))}
 
     def _retire(self, slot: str) -> int:
-        """Lets a slot finish, then has the boot forget it before it is stopped. Tells how many it had to cut off."""
-        path = str(self.places.socket(slot))
+        """Lets a slot finish, then removes it from the boot and stops it. Returns how many connections were cut off."""
+        path = str(self.paths.socket(slot))
         deadline = time.monotonic() + self.options.drain_timeout
-        while (open_ones := probe.connections(path)) and time.monotonic() < deadline:
+        while (open_ones := len(unix_sockets(path, listening=False))) and time.monotonic() < deadline:
             self._renew()
             time.sleep(POLL_SECONDS)
-        self._unload(self.places.program_file(slot), self.places.program(slot))
-        if self.places.slot(slot).exists():
-            shutil.rmtree(self.places.slot(slot))
+        self._unload(self.paths.program_file(slot), self.paths.program(slot))
+        if self.paths.slot(slot).exists():
+            shutil.rmtree(self.paths.slot(slot))
         return open_ones
 
     def _renew(self) -> None:
@@ -483,11 +487,11 @@ class Move:
             self.lock.update()
 
     def _retire_in_place(self) -> None:
-        if self.places.in_place_file.exists() or Name(self.places.name, self.places.name) in self._supervised():
-            self._unload(self.places.in_place_file, self.places.name)
+        if self.paths.in_place_file.exists() or Name(self.paths.name, self.paths.name) in self._supervised():
+            self._unload(self.paths.in_place_file, self.paths.name)
         for name in IN_PLACE_FILES:
-            if (self.places.etc / name).exists():
-                (self.places.etc / name).unlink()
+            if (self.paths.etc / name).exists():
+                (self.paths.etc / name).unlink()
 
     def _unload(self, file: Path, program: str) -> None:
         if file.exists():
@@ -496,24 +500,24 @@ class Move:
 
     def _point_current(self, release: str) -> None:
         """For people."""
-        item = Item(str(self.places.current), "root", "root", 0o777, target=f"releases/{release}")
+        item = Item(str(self.paths.current), "root", "root", 0o777, target=f"releases/{release}")
         self._write(item)
 
     def _prune(self, live: str) -> list[str]:
         """A run fetches its release before it has the lock: what is young and of no run yet may be another one's."""
-        entries = ledger.read(self.places.ledger)
+        entries = ledger.read(self.paths.ledger)
         known = {entry.release for entry in entries}
-        there = [name for name in self.places.releases_there() if name in known or self._is_left(name)]
+        there = [name for name in self.paths.releases_there() if name in known or self._is_left(name)]
         gone = ledger.to_remove(entries, there, live, self.options.keep)
         for name in gone:
-            shutil.rmtree(self.places.release(name))
-        for entry in os.scandir(self.places.releases):
+            shutil.rmtree(self.paths.release(name))
+        for entry in os.scandir(self.paths.releases):
             if entry.name.startswith(".") and entry.is_dir(follow_symlinks=False) and self._is_left(entry.name):
                 shutil.rmtree(entry.path)
         return gone
 
     def _is_left(self, name: str) -> bool:
-        return time.time() - self.places.release(name).stat().st_mtime > LEFT_SECONDS
+        return time.time() - self.paths.release(name).stat().st_mtime > LEFT_SECONDS
 
     # Failure
 
@@ -528,18 +532,18 @@ class Move:
     def _give_up(self, claim: Claim, reason: str) -> None:
         """The old version goes on, the new one is cleared away and noted as bad."""
         if claim.fresh and claim.stage != "finalize":
-            seen = observe(self.places, self.options.connection)
+            seen = observe(self.paths, self.options.connection)
             if seen.linked == claim.slot:
                 back = claim.old or None
                 self._point_to(back)
-                self._write(self.wanted.tmpfiles_item(self.places, back))
+                self._write(self.wanted.tmpfiles_item(self.paths, back))
             self._record(claim, ledger.BAD, reason)
             self._retire(claim.slot)
         self.lock.release()
 
     def _failure(self, error: Exception) -> SlotError:
         if isinstance(error, OSError):
-            return SlotError(f"{error.filename or self.places.name}: {error.strerror or error}")
+            return SlotError(f"{error.filename or self.paths.name}: {error.strerror or error}")
         return error if isinstance(error, SlotError) else SlotError(str(error))
 
     # What the stages share
@@ -549,8 +553,8 @@ class Move:
             if command.stage != claim.stage:
                 continue
             run_check(
-                Check(
-                    self.places.launch(claim.slot, "--exec", *command.argv),
+                CandidateCheck(
+                    self.paths.launch(claim.slot, "--exec", *command.argv),
                     timeout=command.timeout,
                     what=f"{command.name} ({' '.join(command.argv)})",
                 ),
@@ -558,13 +562,13 @@ class Move:
             )
 
     def _record(self, claim: Claim, result: str, reason: str) -> None:
-        last, fingerprint = ledger.last_good(ledger.read(self.places.ledger)), self.wanted.fingerprint
+        last, fingerprint = ledger.last_good(ledger.read(self.paths.ledger)), self.wanted.fingerprint
         if result == ledger.GOOD and not claim.fresh and last and last.fingerprint == fingerprint:
             return
         reason = printable(redact(_in_short(reason), self.options.redact))
         ledger.append(
-            self.places.ledger,
-            ledger.Entry(
+            self.paths.ledger,
+            ledger.LedgerEntry(
                 time=ledger.now(),
                 by=f"{claim.owner.by}@{claim.owner.controller}",
                 action=claim.action,
@@ -579,7 +583,7 @@ class Move:
         )
 
     def _ask(self, slot: str, timeout: float) -> probe.Answer:
-        return probe.ask(str(self.places.socket(slot)), self.options.health_path, self.options.host, timeout)
+        return probe.ask(str(self.paths.socket(slot)), self.options.health_path, self.options.host, timeout)
 
     def _control(self, program: str, state: str) -> None:
         request = control.Request([program], state, timeout=self.options.timeout, log_lines=self.options.log_lines)
@@ -589,7 +593,7 @@ class Move:
         return supervised(self.options.connection)
 
     def _process(self, slot: str) -> Process:
-        program = self.places.program(slot)
+        program = self.paths.program(slot)
         found = self._supervised().get(Name(program, program))
         if found is None:
             raise SlotError(f"supervisord does not have {program} any more: it was restarted or somebody removed it")

@@ -39,7 +39,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._slots import
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import (
-    Place,
+    EnvironmentPath,
     installed_packages,
     read_stamp,
 )
@@ -61,7 +61,7 @@ class SlotError(Exception):
 
 
 @dataclass(frozen=True)
-class Places:
+class AppPaths:
     name: str
     app: Path
     etc: Path
@@ -70,7 +70,7 @@ class Places:
     tmpfiles: Path
 
     @classmethod
-    def on_host(cls, name: str, base: str) -> Places:
+    def on_host(cls, name: str, base: str) -> AppPaths:
         return cls(
             name=name,
             app=Path(_layout.apps_directory(base), name),
@@ -137,13 +137,13 @@ class Places:
 
     def environment_of(self, release: str) -> Optional[Path]:
         """The finished build that the release's environment is, where there is one."""
-        published = Place(str(self.release(release) / "venv")).published()
+        published = EnvironmentPath(str(self.release(release) / "venv")).published()
         return published if published and read_stamp(published) else None
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the live slot shall be. Nothing in it tells the slots apart."""
+class WantedSlot:
+    """What the live slot shall be. Nothing in it differs between the slots."""
 
     release: str
     revision: str
@@ -158,7 +158,7 @@ class Wanted:
     key: bytes
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> Wanted:
+    def of(cls, params: Mapping[str, Any]) -> WantedSlot:
         """From the options of the module release_slot."""
         items = items_of(params, file_mode=0o640)
         return cls(
@@ -179,30 +179,30 @@ class Wanted:
             [*self.files, *(Item(name, "root", "root", 0, text.encode()) for name, text in extra.items())], self.key
         )
 
-    def slot_items(self, places: Places, slot: str) -> list[Item]:
+    def slot_items(self, paths: AppPaths, slot: str) -> list[Item]:
         """Everything of a slot but the link to its environment."""
-        folder = places.slot(slot)
+        folder = paths.slot(slot)
         metadata = {"release": self.release, "revision": self.revision, "fingerprint": self.fingerprint}
         return [
             *self.directories,
             Item(str(folder), "root", self.group, 0o750),
             *(replace(item, path=str(folder / item.path)) for item in self.files),
             Item(str(folder / METADATA), "root", "root", 0o644, (json.dumps(metadata, indent=1) + "\n").encode()),
-            Item(str(folder / "release"), "root", "root", 0o777, target=str(places.release(self.release))),
+            Item(str(folder / "release"), "root", "root", 0o777, target=str(paths.release(self.release))),
         ]
 
-    def program_item(self, places: Places, slot: str) -> Item:
+    def program_item(self, paths: AppPaths, slot: str) -> Item:
         text = self.program.replace(SLOT_TOKEN, slot).replace(DIGEST_TOKEN, self.fingerprint)
-        return Item(str(places.program_file(slot)), "root", "root", 0o600, text.encode())
+        return Item(str(paths.program_file(slot)), "root", "root", 0o600, text.encode())
 
-    def tmpfiles_item(self, places: Places, live: Optional[str]) -> Item:
-        link = f"L {places.live_link} - - - - {link_text(live)}\n" if live else ""
-        return Item(str(places.tmpfiles), "root", "root", 0o644, (self.tmpfiles + link).encode())
+    def tmpfiles_item(self, paths: AppPaths, live: Optional[str]) -> Item:
+        link = f"L {paths.live_link} - - - - {link_text(live)}\n" if live else ""
+        return Item(str(paths.tmpfiles), "root", "root", 0o644, (self.tmpfiles + link).encode())
 
 
 @dataclass(frozen=True)
 class Observed:
-    """How the slots stand."""
+    """The state of the slots."""
 
     # What live.sock points to now, and at the next boot.
     linked: Optional[str]
@@ -222,29 +222,29 @@ class Observed:
         return process is not None and process.state == "RUNNING"
 
 
-def observe(places: Places, connection: rpc.Connection) -> Observed:
+def observe(paths: AppPaths, connection: rpc.Connection) -> Observed:
     """As they stand now, or in a few seconds where the live slot is starting."""
     deadline = time.monotonic() + STARTING_SECONDS
     while True:
-        seen = _observe(places, connection)
+        seen = _observe(paths, connection)
         process = seen.processes.get(seen.live or "")
         if process is None or process.state != "STARTING" or time.monotonic() > deadline:
             return seen
         time.sleep(POLL_SECONDS)
 
 
-def _observe(places: Places, connection: rpc.Connection) -> Observed:
+def _observe(paths: AppPaths, connection: rpc.Connection) -> Observed:
     processes = supervised(connection)
 
     def of(program: str) -> Optional[Process]:
         return processes.get(Name(program, program))
 
     return Observed(
-        linked=slot_of_link(places),
-        kept=_kept(places),
-        processes={slot: found for slot in _layout.SLOTS if (found := of(places.program(slot)))},
-        in_place=of(places.name),
-        on_disk=frozenset(slot for slot in _layout.SLOTS if places.program_file(slot).is_file()),
+        linked=slot_of_link(paths),
+        kept=_kept(paths),
+        processes={slot: found for slot in _layout.SLOTS if (found := of(paths.program(slot)))},
+        in_place=of(paths.name),
+        on_disk=frozenset(slot for slot in _layout.SLOTS if paths.program_file(slot).is_file()),
     )
 
 
@@ -259,9 +259,9 @@ def supervised(connection: rpc.Connection) -> dict[Name, Process]:
         supervisor.close()
 
 
-def slot_of_link(places: Places) -> Optional[str]:
+def slot_of_link(paths: AppPaths) -> Optional[str]:
     try:
-        found = os.readlink(places.live_link)
+        found = os.readlink(paths.live_link)
     except OSError:
         return None
     return next((slot for slot in _layout.SLOTS if link_text(slot) == found), None)
@@ -272,25 +272,25 @@ def link_text(slot: str) -> str:
     return f"{slot}/{_layout.SOCKET}"
 
 
-def _kept(places: Places) -> Optional[str]:
+def _kept(paths: AppPaths) -> Optional[str]:
     try:
-        text = places.tmpfiles.read_text(encoding="utf-8", errors="replace")
+        text = paths.tmpfiles.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
     found = re.search(
-        rf"^L {re.escape(str(places.live_link))} .* ({'|'.join(_layout.SLOTS)})/{_layout.SOCKET}$", text, flags=re.M
+        rf"^L {re.escape(str(paths.live_link))} .* ({'|'.join(_layout.SLOTS)})/{_layout.SOCKET}$", text, flags=re.M
     )
     return found[1] if found else None
 
 
-def metadata_of(places: Places, slot: str) -> dict[str, str]:
-    """What a slot holds: release, revision and fingerprint; empty when nobody can tell."""
-    return _read_json(places.slot(slot) / METADATA)
+def metadata_of(paths: AppPaths, slot: str) -> dict[str, str]:
+    """What a slot holds: release, revision and fingerprint; empty when that is unknown."""
+    return _read_json(paths.slot(slot) / METADATA)
 
 
-def release_metadata_of(places: Places, release: str) -> dict[str, str]:
+def release_metadata_of(paths: AppPaths, release: str) -> dict[str, str]:
     """What a release was made from: revision and build."""
-    return _read_json(places.release(release) / RELEASE_METADATA)
+    return _read_json(paths.release(release) / RELEASE_METADATA)
 
 
 def _read_json(path: Path) -> dict[str, str]:
@@ -301,24 +301,24 @@ def _read_json(path: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
-def reasons_to_move(places: Places, wanted: Wanted, seen: Observed) -> list[str]:
+def reasons_to_move(paths: AppPaths, wanted: WantedSlot, seen: Observed) -> list[str]:
     """Why the live slot is not what it should be."""
     live = seen.live
     if live is None:
         return ["no slot is live yet"]
     reasons = []
-    metadata = metadata_of(places, live)
+    metadata = metadata_of(paths, live)
     if metadata.get("release") != wanted.release:
         reasons.append(f"release {metadata.get('release', '(unknown)')} -> {wanted.release}")
-    program = wanted.program_item(places, live)
-    found = difference_texts([*wanted.slot_items(places, live), program])
+    program = wanted.program_item(paths, live)
+    found = difference_texts([*wanted.slot_items(paths, live), program])
     # The metadata differs with anything else.
-    metadata_path = f"{places.slot(live) / METADATA}:"
+    metadata_path = f"{paths.slot(live) / METADATA}:"
     reasons += [text for text in found if len(found) == 1 or not text.startswith(metadata_path)]
-    reasons += _environment_damage(places.slot(live) / "venv")
+    reasons += _environment_damage(paths.slot(live) / "venv")
     if not seen.runs(live):
         process = seen.processes.get(live)
-        reasons.append(f"{places.program(live)} is {process.state if process else 'not loaded'}")
+        reasons.append(f"{paths.program(live)} is {process.state if process else 'not loaded'}")
     return reasons
 
 
@@ -332,25 +332,25 @@ def _environment_damage(link: Path) -> list[str]:
     return []
 
 
-def reasons_to_tidy(places: Places, wanted: Wanted, seen: Observed, static: Sequence[str] = ()) -> list[str]:
-    """What an earlier run did not come to, or somebody undid, around a live slot that is as it should be."""
+def reasons_to_clean_up(paths: AppPaths, wanted: WantedSlot, seen: Observed, static: Sequence[str] = ()) -> list[str]:
+    """What an earlier run left undone, or somebody changed, around a live slot that is as it should be."""
     live = seen.live
     if live is None:
         return []
     reasons = []
     if seen.linked != live:
-        reasons.append(f"{places.live_link}: does not lead to {live}")
-    if compare(wanted.tmpfiles_item(places, live)):
-        reasons.append(f"{places.tmpfiles}: content")
+        reasons.append(f"{paths.live_link}: does not lead to {live}")
+    if compare(wanted.tmpfiles_item(paths, live)):
+        reasons.append(f"{paths.tmpfiles}: content")
     for slot in _layout.SLOTS:
-        if slot != live and (slot in seen.processes or slot in seen.on_disk or places.slot(slot).exists()):
-            reasons.append(f"{places.program(slot)}: left by an earlier run")
-    if seen.in_place or places.in_place_file.exists():
-        reasons.append(f"{places.name}: the program from before the app had slots")
-    source = places.release(metadata_of(places, live).get("release", "")) / "app"
-    for name in public_paths.closed(source, public_paths.below(places.current / "app", static)):
+        if slot != live and (slot in seen.processes or slot in seen.on_disk or paths.slot(slot).exists()):
+            reasons.append(f"{paths.program(slot)}: left by an earlier run")
+    if seen.in_place or paths.in_place_file.exists():
+        reasons.append(f"{paths.name}: the program from before the app had slots")
+    source = paths.release(metadata_of(paths, live).get("release", "")) / "app"
+    for name in public_paths.closed(source, public_paths.below(paths.current / "app", static)):
         reasons.append(f"{source / name}: closed to the proxy, which serves it")
-    last = ledger.last_good(ledger.read(places.ledger))
-    if last is None or last.fingerprint != metadata_of(places, live).get("fingerprint"):
-        reasons.append(f"{places.ledger}: does not tell of the live slot")
+    last = ledger.last_good(ledger.read(paths.ledger))
+    if last is None or last.fingerprint != metadata_of(paths, live).get("fingerprint"):
+        reasons.append(f"{paths.ledger}: has no entry for the live slot")
     return reasons

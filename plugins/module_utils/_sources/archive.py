@@ -73,7 +73,7 @@ class Tree:
         os.close(self._root)
 
     def admit(self, name: str, size: int) -> Optional[Parts]:
-        """The place of a member, without the leading directories; None when nothing is left of its name."""
+        """The path of a member, without the leading directories; None when nothing is left of its name."""
         self._bytes += size
         if size < 0 or self._bytes > self.max_bytes:
             raise SourceTreeError(
@@ -82,16 +82,16 @@ class Tree:
             )
         self._count()
         if "\0" in name:
-            raise SourceTreeError(f"the archive names {name!r}, which has a NUL character in it; pack it anew")
+            raise SourceTreeError(f"the archive names {name!r}, which has a NUL character in it; pack it again")
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
         if name.startswith("/") or ".." in parts:
             raise SourceTreeError(
-                f"the archive names {name!r}, which lies outside of it; pack it anew from within its directory"
+                f"the archive names {name!r}, which lies outside of it; pack it again from within its directory"
             )
         try:
             lengths = [len(os.fsencode(part)) for part in parts]
         except UnicodeEncodeError as error:
-            raise SourceTreeError(f"the archive names {name!r}, which is no name of a file; pack it anew") from error
+            raise SourceTreeError(f"the archive names {name!r}, which is no name of a file; pack it again") from error
         if len(parts) > MAX_DEPTH or sum(lengths) + len(lengths) > MAX_PATH_BYTES:
             raise SourceTreeError(
                 f"the archive names {_short(name)}, which is too deep: {len(parts)} levels and {sum(lengths)} bytes,"
@@ -158,7 +158,7 @@ class Tree:
             self._make_directory(parts[:end], parts)
         if parts in self._directories or parts in self._others:
             hint = f" after strip_components {self.strip}" if self.strip else ""
-            raise SourceTreeError(f"the archive has {_named(parts)} twice{hint}; pack it anew")
+            raise SourceTreeError(f"the archive has {_named(parts)} twice{hint}; pack it again")
         self._others[parts] = target
 
     def _make_directory(self, directory: Parts, wanted: Parts) -> None:
@@ -167,7 +167,7 @@ class Tree:
         if directory in self._others:
             kind = "file" if self._others[directory] is None else "link"
             raise SourceTreeError(
-                f"the archive has {_named(wanted)} below {_named(directory)}, which is a {kind}; pack it anew"
+                f"the archive has {_named(wanted)} below {_named(directory)}, which is a {kind}; pack it again"
             )
         self._count()
         os.mkdir("/".join(directory), 0o750, dir_fd=self._root)
@@ -257,7 +257,7 @@ def _unpack_tar(stream: IO[bytes], tree: Tree) -> None:
                 tree.link(parts, member.linkname)
             elif parts:
                 content = tar.extractfile(member)
-                # None stands for what is no file, and was refused above.
+                # None is for what is no file, and was refused above.
                 with content or io.BytesIO() as stream:
                     tree.write(parts, stream, bool(member.mode & 0o100))
     # Python takes a damaged header in the middle for the end.

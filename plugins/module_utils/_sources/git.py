@@ -9,11 +9,11 @@ import io
 import os
 import re
 import shlex
-import signal
 import subprocess
 import tempfile
 from typing import Optional
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import Ended, run
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._sources.archive import (
     SourceTreeError,
     Tree,
@@ -32,7 +32,7 @@ WANTED = "refs/fastapi/wanted"
 # A clone that is worth nothing any more.
 BROKEN = re.compile(r"\.lock'|corrupt|bad object|loose object|object file|not a git repository|bad signature|broken")
 ABSENT = re.compile(r"not our ref|unadvertised object|couldn't find remote ref|no such remote ref|unknown revision")
-# What git, ssh and curl say, and what it means for the one who wrote the variable.
+# What git, ssh and curl print, and what it means for the one who wrote the variable.
 CAUSES = (
     (
         r"IDENTIFICATION HAS CHANGED|Host key verification failed",
@@ -74,7 +74,7 @@ CAUSES = (
 
 
 class Repository:
-    """A repository, and a bare clone of it on the host, which is only a cache: a broken one is made anew."""
+    """A repository, and a bare clone of it on the host, which is only a cache: a broken one is created again."""
 
     def __init__(self, git: str, address: str, key_file: Optional[str], clone: str, scratch: str = "") -> None:
         """With scratch, a directory that goes with this run, nothing else on the host changes."""
@@ -116,8 +116,8 @@ class Repository:
             return
         # On no branch: a server gives it by its name, if it does.
         fetched = self._try("--", self._address, f"+{revision}:{WANTED}")
-        if fetched.returncode != 0 and not ABSENT.search(fetched.stdout):
-            raise self._failure(fetched.stdout)
+        if fetched.status != 0 and not ABSENT.search(fetched.output):
+            raise self._failure(fetched.output)
         if not self._find(revision):
             raise self._no_version(revision)
 
@@ -146,7 +146,7 @@ class Repository:
                 complaints.seek(0)
                 output = complaints.read().decode("utf-8", "replace")
                 raise SourceTreeError(
-                    f"git archive of {revision} failed; remove {self._clone} on the host, which is made anew. git"
+                    f"git archive of {revision} failed; remove {self._clone} on the host, which is created again. git"
                     f" reported: {_last(output)}"
                 )
             if problem:
@@ -157,34 +157,34 @@ class Repository:
         wanted = [version, f"refs/{version}", f"refs/heads/{version}", f"refs/tags/{version}"]
         patterns = [*wanted, *(f"{name}^{{}}" for name in wanted)]
         answer = self._run("ls-remote", "--quiet", "--", self._address, *patterns, timeout=LOOK_TIMEOUT)
-        if answer.returncode != 0:
-            raise self._failure(answer.stdout)
-        found = re.findall(r"^([0-9a-f]{40}|[0-9a-f]{64})\t(\S+)$", answer.stdout, flags=re.M)
+        if answer.status != 0:
+            raise self._failure(answer.output)
+        found = re.findall(r"^([0-9a-f]{40}|[0-9a-f]{64})\t(\S+)$", answer.output, flags=re.M)
         # An annotated tag has a second line, which names its commit.
         return {name[:-3] if name.endswith("^{}") else name: commit for commit, name in found}
 
     def _find(self, name: str) -> str:
-        for place in dict.fromkeys((self._work, self._clone)):
-            if not _is_bare(place):
+        for clone in dict.fromkeys((self._work, self._clone)):
+            if not _is_bare(clone):
                 continue
-            answer = self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", place=place)
-            commit = re.search(rf"^(?:{FULL_ID.pattern})$", answer.stdout, flags=re.M)
-            if answer.returncode == 0 and commit:
+            answer = self._run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", clone=clone)
+            commit = re.search(rf"^(?:{FULL_ID.pattern})$", answer.output, flags=re.M)
+            if answer.status == 0 and commit:
                 return commit[0]
         return ""
 
     def _fetch(self, revision: str = "") -> None:
         """All branches and tags."""
         answer = self._try("--prune", "--", self._address, *REFSPECS, revision=revision)
-        if answer.returncode != 0:
-            raise self._failure(answer.stdout)
+        if answer.status != 0:
+            raise self._failure(answer.output)
 
-    def _try(self, *arguments: str, revision: str = "") -> subprocess.CompletedProcess[str]:
+    def _try(self, *arguments: str, revision: str = "") -> Ended:
         arguments = ("fetch", "--quiet", "--force", "--no-tags", "--no-recurse-submodules", *arguments)
         with locked(os.path.dirname(self._work)):
             self._make_clone(revision)
             answer = self._run(*arguments, timeout=FETCH_TIMEOUT)
-            if answer.returncode != 0 and BROKEN.search(answer.stdout) and not _cause(answer.stdout):
+            if answer.status != 0 and BROKEN.search(answer.output) and not _cause(answer.output):
                 remove(self._work)
                 self._make_clone(revision)
                 answer = self._run(*arguments, timeout=FETCH_TIMEOUT)
@@ -199,31 +199,16 @@ class Repository:
         os.mkdir(self._work, 0o700)
         kind = "sha256" if len(revision) == 64 else "sha1"
         made = self._run("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
-        if made.returncode != 0:
-            raise SourceTreeError(f"git could not make {self._work}; git reported: {_last(made.stdout)}")
+        if made.status != 0:
+            raise SourceTreeError(f"git could not make {self._work}; git reported: {_last(made.output)}")
 
-    def _command(self, *arguments: str, place: str = "") -> list[str]:
+    def _command(self, *arguments: str, clone: str = "") -> list[str]:
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        return [self._git, *settings, f"--git-dir={place or self._work}", *arguments]
+        return [self._git, *settings, f"--git-dir={clone or self._work}", *arguments]
 
-    def _run(self, *arguments: str, timeout: int = LOOK_TIMEOUT, place: str = "") -> subprocess.CompletedProcess[str]:
-        command = self._command(*arguments, place=place)
-        with subprocess.Popen(
-            command,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            try:
-                output, _none = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                # With its helpers, which hold the pipe.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-                output = f"git {arguments[0]} took longer than {timeout} s".encode()
-        return subprocess.CompletedProcess(command, process.returncode, output.decode("utf-8", "replace"))
+    def _run(self, *arguments: str, timeout: int = LOOK_TIMEOUT, clone: str = "") -> Ended:
+        ended = run(self._command(*arguments, clone=clone), timeout, self._environment)
+        return ended if ended.status is not None else Ended(None, f"git {arguments[0]} took longer than {timeout} s")
 
     def _failure(self, output: str) -> SourceTreeError:
         cause, fix = _cause(output) or ("git failed", "see what git reported")
@@ -255,8 +240,8 @@ def _environment(key: str, scratch: str) -> dict[str, str]:
     }
 
 
-def _is_bare(place: str) -> bool:
-    return os.path.isfile(os.path.join(place, "HEAD")) and os.path.isdir(os.path.join(place, "objects"))
+def _is_bare(clone: str) -> bool:
+    return os.path.isfile(os.path.join(clone, "HEAD")) and os.path.isdir(os.path.join(clone, "objects"))
 
 
 def _cause(output: str) -> Optional[tuple[str, str]]:

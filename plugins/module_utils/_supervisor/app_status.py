@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection, NoReply, get, no_answer
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import causes, evidence, rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 
@@ -28,7 +28,7 @@ UNWELL_STATES = ("BACKOFF", "FATAL", "UNKNOWN")
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """Where to ask for the health of a program: a group's name, or group:process."""
 
     name: str
@@ -65,8 +65,8 @@ def look(
         return _without_supervisord(error, wanted, log_lines)
 
 
-def _check_of(options: Mapping[str, Any]) -> Check:
-    check = Check(**{key: value for key, value in options.items() if value is not None})
+def _check_of(options: Mapping[str, Any]) -> HealthCheck:
+    check = HealthCheck(**{key: value for key, value in options.items() if value is not None})
     parts = urlsplit(check.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise rpc.SupervisorError(f"health: url {check.url!r} of {check.name} must begin with http:// or https://")
@@ -77,7 +77,7 @@ def _check_of(options: Mapping[str, Any]) -> Check:
 
 
 def _look(
-    supervisor: rpc.Supervisor, wanted: Sequence[Name], checks: Sequence[Check], log_lines: int
+    supervisor: rpc.Supervisor, wanted: Sequence[Name], checks: Sequence[HealthCheck], log_lines: int
 ) -> dict[str, Any]:
     version, state, pid = supervisor.multicall(
         [rpc.Call(method) for method in ("getSupervisorVersion", "getState", "getPID")]
@@ -139,7 +139,7 @@ def _facts(
 # --- health
 
 
-def _health_of(processes: Sequence[Process], checks: Sequence[Check]) -> dict[Name, Health]:
+def _health_of(processes: Sequence[Process], checks: Sequence[HealthCheck]) -> dict[Name, Health]:
     """Of the processes that a check names; only what runs is asked, all at the same time."""
     asked: dict[int, list[Name]] = {}
     for number, check in enumerate(checks):
@@ -151,11 +151,11 @@ def _health_of(processes: Sequence[Process], checks: Sequence[Check]) -> dict[Na
     return {name: answer for names, answer in zip(asked.values(), answers) for name in names}
 
 
-def probe_all(checks: Sequence[Check]) -> list[Health]:
+def probe_all(checks: Sequence[HealthCheck]) -> list[Health]:
     """Bounded by the longest timeout: a thread that hangs is left behind."""
     answers: dict[int, Health] = {}
 
-    def ask(number: int, check: Check) -> None:
+    def ask(number: int, check: HealthCheck) -> None:
         answers[number] = probe(check)
 
     threads = [threading.Thread(target=ask, args=(number, check), daemon=True) for number, check in enumerate(checks)]
@@ -164,49 +164,27 @@ def probe_all(checks: Sequence[Check]) -> list[Health]:
     deadline = time.monotonic() + max((check.timeout for check in checks), default=0) + GRACE
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
-    return [answers.get(number) or _no_answer(check, "timed out") for number, check in enumerate(checks)]
+    return [
+        answers.get(number) or Health(no_answer(check.timeout, "timed out"), well=False)
+        for number, check in enumerate(checks)
+    ]
 
 
-def _no_answer(check: Check, reason: str) -> Health:
-    return Health(f"no answer in {check.timeout:g} s: {reason}", well=False)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def probe(check: Check) -> Health:
+def probe(check: HealthCheck) -> Health:
     began = time.monotonic()
-    connection = _connection_to(check)
     parts = urlsplit(check.url)
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    connection = HttpConnection(
+        parts.hostname or "", parts.port, unix_socket=check.unix_socket, tls=tls, timeout=check.timeout
+    )
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"User-Agent": "app_status"})
-        answer = connection.getresponse().status
-    except socket.timeout:
-        return _no_answer(check, "timed out")
-    except (OSError, http.client.HTTPException) as error:
-        return _no_answer(check, getattr(error, "strerror", None) or str(error) or type(error).__name__)
-    finally:
-        connection.close()
+        answer = get(connection, target, {"User-Agent": "app_status"}).status
+    except NoReply as error:
+        return Health(str(error), well=False)
     if answer != check.status:
         return Health(str(answer), well=False)
     return Health(f"{answer} in {(time.monotonic() - began) * 1000:.0f} ms", well=True)
-
-
-def _connection_to(check: Check) -> http.client.HTTPConnection:
-    parts = urlsplit(check.url)
-    if check.unix_socket:
-        return _UnixConnection(check.unix_socket, check.timeout)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=check.timeout)
 
 
 # --- without supervisord
@@ -235,7 +213,7 @@ def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log
 
 
 def _complaint(journal: str) -> str:
-    """What supervisord said when it refused to start, unless it did start after that."""
+    """What supervisord printed when it refused to start, unless it did start after that."""
     last = journal.rpartition("supervisord started with pid")[2]
     complaints = [line for line in last.splitlines() if line.startswith("Error: ")]
     return rpc.redact(complaints[-1]) if complaints else ""

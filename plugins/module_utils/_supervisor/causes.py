@@ -39,7 +39,7 @@ class Evidence:
     # What supervisor says of its configuration, and systemd of supervisord's unit.
     configuration: str = ""
     unit: str = ""
-    # Tells who listens on a port: " by process 812 (python3) of user root", or nothing.
+    # Who listens on a port: " by process 812 (python3) of user root", or nothing.
     holder: Callable[[int], str] = no_holder
 
 
@@ -64,8 +64,8 @@ _FREE_MEMORY = (
 _FREE_THE_PORT = "See who listens with: ss -ltnp 'sport = :{port}'. Stop it, or bind {name} to another port."
 _LOW_PORT = "Bind to a port from 1024 on and let nginx answer on the low one."
 
-# What names a cause. Where a log shows more than one, the last one is told: what comes after a cause is its consequence
-# only if it is among GENERAL_RULES.
+# What names a cause. Where a log shows more than one, the last one is reported: what comes after a cause is its
+# consequence only if it is among GENERAL_RULES.
 RULES: Sequence[Rule] = (
     # --- supervisord could not start it
     Rule(
@@ -319,7 +319,7 @@ RULES: Sequence[Rule] = (
         "log",
         r"ModuleNotFoundError: No module named '(?P<module>[^']+)'",
         "The Python module {module} is missing: a dependency that is not in the app's lock file.",
-        "Add the package that brings {module} to the project's dependencies, lock anew and deploy. If {module} is the "
+        "Add the package that brings {module} to the project's dependencies, lock again and deploy. If {module} is the "
         "app's own, correct the import.",
     ),
     Rule(
@@ -619,14 +619,14 @@ RULES: Sequence[Rule] = (
     ),
 )
 
-# What tells that it failed, and only little of why: looked at in this order when no rule above applies.
+# What shows that it failed, and only little of why: looked at in this order when no rule above applies.
 GENERAL_RULES: Sequence[Rule] = (
     Rule(
         "start",
         "spawn",
         r"^(?!Exited too quickly|Bad exit code)(?P<error>.+)",
         "supervisord could not start it: {error}.",
-        "Correct what supervisord names; its own log tells more.",
+        "Correct what supervisord names; see its own log for more.",
     ),
     Rule(
         "configuration",
@@ -654,21 +654,21 @@ GENERAL_RULES: Sequence[Rule] = (
         "log",
         r"Application startup failed|ASGI lifespan startup failed",
         "The app's startup (lifespan) failed.",
-        "Its log tells why.",
+        "See its log for the reason.",
     ),
     Rule(
         "error",
         "log",
         rf"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(?P<error>{_PYTHON_ERROR})$",
         "A Python error: {error}.",
-        "The lines above the error in the log tell where in the app it was raised.",
+        "The lines above the error in the log show where in the app it was raised.",
     ),
     Rule(
         "boot",
         "log",
         r"Reason: (?P<error>Worker failed to boot|App failed to load)",
         "Gunicorn gave up, since its workers can't start the app ({error}).",
-        "The log above that line tells why. To see it at once, run the server's check: --check-config.",
+        "The log above that line shows why. To see it at once, run the server's check: --check-config.",
     ),
     Rule(
         "leftover",
@@ -761,7 +761,7 @@ GENERAL_RULES: Sequence[Rule] = (
         "health",
         r"^(?P<status>\d+)\b",
         "The app runs and says itself that it is not well (status {status}).",
-        "Its log tells why; if this answer is well, set the app's health_status.",
+        "See its log for the reason; if this answer is right, set the app's health_status.",
     ),
     Rule(
         "supervisord",
@@ -816,7 +816,7 @@ GENERAL_RULES: Sequence[Rule] = (
     ),
 )
 
-# What tells that a server began: older lines in its log are of an earlier run. The first that is there counts, since
+# What shows that a server began: older lines in its log are of an earlier run. The first that is there counts, since
 # the later ones are printed by each worker as well.
 _BEGINNINGS = ("Starting gunicorn", "Started parent process", "Started server process")
 _CODES = {
@@ -874,9 +874,9 @@ def _processes(pids: Sequence[int]) -> str:
 
 def _last_run(lines: Sequence[str]) -> str:
     for beginning in _BEGINNINGS:
-        places = [place for place, line in enumerate(lines) if beginning in line]
-        if places:
-            return "\n".join(lines[places[-1] :])
+        starts = [number for number, line in enumerate(lines) if beginning in line]
+        if starts:
+            return "\n".join(lines[starts[-1] :])
     return "\n".join(lines)
 
 

@@ -20,13 +20,13 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Settings:
+class CtlSettings:
     server_url: str
     username: Optional[str] = None
     password: Optional[str] = field(default=None, repr=False)
 
 
-def read(path: str) -> Optional[Settings]:
+def read(path: str) -> Optional[CtlSettings]:
     """The section's settings, None where there is no such file or section.
 
     As in supervisor.options.ClientOptions: included files are not looked at.
@@ -51,8 +51,8 @@ def read(path: str) -> Optional[Settings]:
         server_url = "unix://" + os.path.abspath(os.path.expanduser(server_url[len("unix://") :]))
     username, password = (_option(parser, name, environment) for name in ("username", "password"))
     if not (username and password):
-        return Settings(server_url)
-    return Settings(server_url, username, password)
+        return CtlSettings(server_url)
+    return CtlSettings(server_url, username, password)
 
 
 def _option(parser: configparser.RawConfigParser, name: str, expansions: dict[str, str]) -> str:

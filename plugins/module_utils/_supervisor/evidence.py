@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the asgiops.fastapi_host authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gathers what tells why processes of supervisord are not well: its log, theirs, the kernel's, and /proc."""
+"""Gathers what shows why processes of supervisord are not well: its log, theirs, the kernel's, and /proc."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _KILLED_WORKER = re.compile(r"Worker \(pid:(\d+)\) was sent SIGKILL")
 
 @dataclass
 class History:
-    """What supervisord's log tells of one process since it was last started on request."""
+    """What supervisord's log shows of one process since it was last started on request."""
 
     restarts: int = 0
     pid: int = 0
@@ -49,7 +49,7 @@ class History:
 
 
 def histories(log: str) -> dict[str, History]:
-    """By the processes' names: the log tells no groups."""
+    """By the processes' names: the log names no groups."""
     found: dict[str, History] = {}
     for event in filter(None, map(_EVENT.match, log.splitlines())):
         if event["daemon"]:
@@ -71,12 +71,12 @@ def histories(log: str) -> dict[str, History]:
 
 
 def read_histories(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, History]:
-    """Those of the processes of which supervisord's log tells; nothing where it can't be read or is kept too brief."""
+    """Those of the processes that supervisord's log names; nothing where it can't be read or is kept too brief."""
     (log,) = supervisor.multicall([rpc.Call("readLog", (-status.MAIN_LOG_TAIL, 0))])
     if isinstance(log, rpc.Fault) or not _INFO.search(str(log)):
         return {}
     known = histories(str(log))
-    # A name that two groups use tells nothing.
+    # A name that two groups use is ambiguous.
     uses = Counter(name.process for name in names)
     return {name: known.get(name.process or "", History()) for name in names if uses[name.process] == 1}
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._files.file_set import Item
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.commands import output_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes.processes import file_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
 
 CONFIG = "/etc/supervisord.conf"
@@ -39,7 +40,7 @@ _UNIT_OF = re.compile(r"/([^/\n]+\.(?:service|scope))\b")
 
 
 class Block(NamedTuple):
-    """A section as it stands in the file, with the comment lines right above its header; the beginning has no name."""
+    """A section as it is in the file, with the comment lines right above its header; the beginning has no name."""
 
     name: str
     text: str
@@ -50,7 +51,7 @@ class Block(NamedTuple):
 
 
 @dataclass
-class Plan:
+class TakeoverPlan:
     """What is kept, and what the role's configuration restarts."""
 
     sections: list[str] = field(default_factory=list)
@@ -85,8 +86,8 @@ def blocks(text: str) -> list[Block]:
 
 
 def unit_of_process(pid: int) -> str:
-    """The unit of systemd's that a process belongs to; empty where the kernel does not say (cgroups(7))."""
-    found = _UNIT_OF.findall(_read(f"/proc/{pid}/cgroup") or "")
+    """The unit of systemd's that a process belongs to; empty where the kernel does not show it (cgroups(7))."""
+    found = _UNIT_OF.findall(file_of(pid, "cgroup").decode(errors="replace"))
     return found[-1] if found else ""
 
 
@@ -97,7 +98,7 @@ def make_plan(
     connection: rpc.Connection,
     kept: str = KEPT,
     unit_of: Callable[[int], str] = unit_of_process,
-) -> Plan:
+) -> TakeoverPlan:
     """Changes nothing. Raises where something would be lost, or restarted without permission.
 
     wanted is the role's own text of the configuration, names are the programs and groups that it will write itself.
@@ -105,7 +106,7 @@ def make_plan(
     config = connection.config
     text = _read(config)
     if text is None:
-        return Plan()
+        return TakeoverPlan()
     try:
         _sections(text)
         for block in blocks(text):
@@ -123,7 +124,7 @@ def make_plan(
     _refuse_two_of_a_name(config, moved, set(names))
     if first:
         _refuse_other_includes(config, text, wanted)
-    plan = Plan([block.name for block in moved])
+    plan = TakeoverPlan([block.name for block in moved])
     if moved:
         plan.items.append(_kept_item(config, kept, moved))
     same_settings = _sections(rest) == _sections(wanted)
@@ -140,7 +141,7 @@ def make_plan(
     return plan
 
 
-def _refusal(config: str, kept: str, plan: Plan) -> str:
+def _refusal(config: str, kept: str, plan: TakeoverPlan) -> str:
     lines = [
         f"{config} is not the role's, and writing the role's settings restarts supervisord with programs that are none "
         f"of the role's: {', '.join(plan.restarted)}.",

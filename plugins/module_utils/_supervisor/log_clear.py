@@ -46,7 +46,7 @@ def run(connection: rpc.Connection, names: Sequence[str], check_mode: bool) -> d
 
 
 def _sizes(supervisor: rpc.Supervisor, processes: Sequence[Process]) -> dict[tuple[Name, str], int]:
-    """Bytes in each log; a tail of no length tells where the log ends."""
+    """Bytes in each log; a tail of no length shows where the log ends."""
     keys = [(process.name, channel) for process in processes for channel in CHANNELS]
     calls = [rpc.Call(f"tailProcess{channel.capitalize()}Log", (name.rpc, 0, 0)) for name, channel in keys]
     answers = supervisor.multicall(calls)

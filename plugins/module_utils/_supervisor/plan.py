@@ -21,7 +21,7 @@ LOOP_SECONDS = 1
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProgramSettings:
     """What the configuration files say of a process, as far as it matters here. Its environment is never asked for."""
 
     name: Name
@@ -32,7 +32,7 @@ class Settings:
     order: tuple[int, int]
 
     @classmethod
-    def of(cls, info: dict[str, Any]) -> Settings:
+    def of(cls, info: dict[str, Any]) -> ProgramSettings:
         return cls(
             name=Name(info["group"], info["name"]),
             autostart=info["autostart"],
@@ -55,7 +55,7 @@ class Snapshot:
     """supervisord's processes beside what its files say."""
 
     processes: dict[Name, Process]
-    settings: dict[Name, Settings]
+    settings: dict[Name, ProgramSettings]
     # Groups in the files only, in both with a difference, and loaded only; all empty when the files were not read.
     added: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
@@ -75,7 +75,7 @@ class Snapshot:
     def loaded(self, group: str) -> list[Process]:
         return [process for name, process in self.processes.items() if name.group == group]
 
-    def configured(self, group: str) -> list[Settings]:
+    def configured(self, group: str) -> list[ProgramSettings]:
         return [settings for name, settings in self.settings.items() if name.group == group]
 
     def group_order(self, group: str) -> tuple[int, str]:
@@ -104,7 +104,7 @@ class Actions:
 
 
 @dataclass
-class Plan:
+class ProgramPlan:
     state: str
     # Groups that are named as a whole, be it by all of their processes, and the other named processes.
     groups: list[str]
@@ -128,7 +128,7 @@ class Plan:
 
 def take_snapshot(supervisor: rpc.Supervisor, names: Sequence[Name], reread: bool) -> Snapshot:
     found = status.differences(supervisor) if reread else {}
-    settings = [Settings.of(info) for info in supervisor.call("getAllConfigInfo")]
+    settings = [ProgramSettings.of(info) for info in supervisor.call("getAllConfigInfo")]
     snapshot = Snapshot(
         processes=status.all_processes(supervisor),
         settings={each.name: each for each in settings},
@@ -140,16 +140,16 @@ def take_snapshot(supervisor: rpc.Supervisor, names: Sequence[Name], reread: boo
 
 
 def _loaded_without_processes(supervisor: rpc.Supervisor, groups: Sequence[str]) -> Iterable[str]:
-    """Groups with numprocs=0 show in no list; a signal to all of their no processes tells whether they are there."""
+    """Groups with numprocs=0 show in no list; a signal to all of their no processes shows whether they are there."""
     answers = supervisor.multicall([rpc.Call("signalProcessGroup", (group, "0")) for group in groups])
     return [group for group, answer in zip(groups, answers) if answer == []]
 
 
 def make_plan(
     snapshot: Snapshot, state: str, names: Sequence[Name], prune: bool = False, exclude: Sequence[str] = ()
-) -> Plan:
+) -> ProgramPlan:
     """With prune, groups that are in no file any more are unloaded as well; all leaves the groups in exclude alone."""
-    plan = Plan(state, *_select(snapshot, names, exclude))
+    plan = ProgramPlan(state, *_select(snapshot, names, exclude))
     if prune:
         plan.groups = [group for group in plan.groups if group not in snapshot.removed]
         for group in sorted(snapshot.removed):
@@ -184,7 +184,7 @@ def _select(snapshot: Snapshot, names: Sequence[Name], exclude: Sequence[str]) -
     return sorted(groups), sorted(name for name in singles if name.group not in groups)
 
 
-def _plan_group(snapshot: Snapshot, group: str, plan: Plan) -> None:
+def _plan_group(snapshot: Snapshot, group: str, plan: ProgramPlan) -> None:
     if group in snapshot.removed:
         plan.errors.append(_no_longer_configured(group))
         return
@@ -205,11 +205,11 @@ def _plan_group(snapshot: Snapshot, group: str, plan: Plan) -> None:
         _plan_processes(snapshot.loaded(group), plan)
 
 
-def _will_run(settings: Settings, state: str) -> bool:
+def _will_run(settings: ProgramSettings, state: str) -> bool:
     return settings.autostart or state != "present"
 
 
-def _plan_single(snapshot: Snapshot, name: Name, plan: Plan) -> None:
+def _plan_single(snapshot: Snapshot, name: Name, plan: ProgramPlan) -> None:
     if name.group in snapshot.removed:
         plan.errors.append(_no_longer_configured(name.group))
     elif name in snapshot.processes:
@@ -228,7 +228,7 @@ def _plan_single(snapshot: Snapshot, name: Name, plan: Plan) -> None:
         plan.errors.append(_unknown(snapshot, name))
 
 
-def _plan_update(snapshot: Snapshot, group: str, plan: Plan) -> None:
+def _plan_update(snapshot: Snapshot, group: str, plan: ProgramPlan) -> None:
     """supervisord replaces a group's configuration by unloading it, which it does only when every process is down."""
     loaded = {process.name for process in snapshot.loaded(group)}
     configured = {settings.name for settings in snapshot.configured(group)}
@@ -253,7 +253,7 @@ def _listed(title: str, names: Iterable[Name]) -> str:
     return f"{title}: {text}" if text else ""
 
 
-def _plan_processes(processes: list[Process], plan: Plan) -> None:
+def _plan_processes(processes: list[Process], plan: ProgramPlan) -> None:
     for process in processes:
         if plan.state == "restarted":
             (plan.actions.restarted if process.is_up else plan.actions.started).append(process.name)
@@ -263,7 +263,7 @@ def _plan_processes(processes: list[Process], plan: Plan) -> None:
             plan.actions.started.append(process.name)
 
 
-def _plan_stop(snapshot: Snapshot, name: Name, processes: list[Process], plan: Plan) -> None:
+def _plan_stop(snapshot: Snapshot, name: Name, processes: list[Process], plan: ProgramPlan) -> None:
     in_files = name in snapshot.settings or (name.process is None and snapshot.configured(name.group))
     if not (processes or in_files or name.group in snapshot.empty):
         plan.warnings.append(_unknown(snapshot, name))
@@ -272,7 +272,7 @@ def _plan_stop(snapshot: Snapshot, name: Name, processes: list[Process], plan: P
     _refuse_lost(processes, plan)
 
 
-def _plan_absent(snapshot: Snapshot, name: Name, processes: list[Process], plan: Plan) -> None:
+def _plan_absent(snapshot: Snapshot, name: Name, processes: list[Process], plan: ProgramPlan) -> None:
     if name.group not in snapshot.groups:
         return
     if name.process is not None:
@@ -285,7 +285,7 @@ def _plan_absent(snapshot: Snapshot, name: Name, processes: list[Process], plan:
     _refuse_lost(processes, plan)
 
 
-def _refuse_lost(processes: list[Process], plan: Plan) -> None:
+def _refuse_lost(processes: list[Process], plan: ProgramPlan) -> None:
     lost = [str(process.name) for process in processes if process.state == "UNKNOWN"]
     if lost:
         plan.errors.append(
@@ -294,7 +294,7 @@ def _refuse_lost(processes: list[Process], plan: Plan) -> None:
         )
 
 
-def _plan_signals(snapshot: Snapshot, name: Name, processes: list[Process], plan: Plan) -> None:
+def _plan_signals(snapshot: Snapshot, name: Name, processes: list[Process], plan: ProgramPlan) -> None:
     able = [process.name for process in processes if process.state in status.WITH_PID]
     unable = [f"{process.name} is {process.state}" for process in processes if process.name not in able]
     plan.actions.signalled += able
@@ -325,7 +325,7 @@ def _unknown(snapshot: Snapshot, name: Name) -> str:
     return f"names: supervisord knows no such program or group: {name}. {hint}."
 
 
-def diff(snapshot: Snapshot, plan: Plan, signal_name: str) -> dict[str, str]:
+def diff(snapshot: Snapshot, plan: ProgramPlan, signal_name: str) -> dict[str, str]:
     names = {process.name for process in status.those_named(snapshot.processes, plan.selected)}
     for group in [*plan.actions.added, *plan.actions.updated]:
         names.update(settings.name for settings in snapshot.configured(group))

@@ -16,8 +16,8 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor i
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import explain, in_words
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.plan import (
     Actions,
-    Plan,
-    Settings,
+    ProgramPlan,
+    ProgramSettings,
     Snapshot,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import (
@@ -221,7 +221,7 @@ class Execution:
     """Does what a plan says, and notes what was done."""
 
     def __init__(
-        self, supervisor: Supervisor, snapshot: Snapshot, plan: Plan, request: Request, signal_name: str
+        self, supervisor: Supervisor, snapshot: Snapshot, plan: ProgramPlan, request: Request, signal_name: str
     ) -> None:
         self.supervisor = supervisor
         self.snapshot = snapshot
@@ -421,12 +421,12 @@ class Execution:
             if reason:
                 raise ProgramFailed(name, reason, died)
 
-    def _loaded_settings(self, name: Name) -> Settings | None:
+    def _loaded_settings(self, name: Name) -> ProgramSettings | None:
         """None where the files say something else than what is loaded."""
         stale = name.group in self.snapshot.changed and name.group not in self.plan.actions.updated
         return None if stale else self.snapshot.settings.get(name)
 
-    def _limits(self, settings: Settings | None) -> str:
+    def _limits(self, settings: ProgramSettings | None) -> str:
         known = f"startsecs={settings.startsecs}, startretries={settings.startretries}, " if settings else ""
         return f"{known}option timeout {self.request.timeout:g}"
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._http import HttpConnection
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import ctl as _supervisor_ctl
 
 CONFIG = "/etc/supervisord.conf"
@@ -197,7 +198,7 @@ def parse_url(url: str, label: str = "server_url") -> Address:
     return Address(url, host=parts.hostname, port=port)
 
 
-def _settings(path: str) -> _supervisor_ctl.Settings | None:
+def _settings(path: str) -> _supervisor_ctl.CtlSettings | None:
     try:
         return _supervisor_ctl.read(path)
     except PermissionError:
@@ -208,22 +209,6 @@ def _settings(path: str) -> _supervisor_ctl.Settings | None:
         raise SupervisorError(f"config {path}: {error.strerror}") from None
     except _supervisor_ctl.Unreadable as error:
         raise SupervisorError(f"config {path}: {error}; correct the file, or set server_url") from None
-
-
-class _UnixHTTPConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            unix.settimeout(self.timeout)
-            unix.connect(self._path)
-        except BaseException:
-            unix.close()
-            raise
-        self.sock = unix
 
 
 class Supervisor:
@@ -248,11 +233,9 @@ class Supervisor:
         if connection.username is not None:
             login = f"{connection.username}:{connection.password}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
-        self._http: http.client.HTTPConnection
-        if self.address.path:
-            self._http = _UnixHTTPConnection(self.address.path, call_timeout)
-        else:
-            self._http = http.client.HTTPConnection(self.address.host, self.address.port, timeout=call_timeout)
+        self._http = HttpConnection(
+            self.address.host, self.address.port, unix_socket=self.address.path, timeout=call_timeout
+        )
 
     def close(self) -> None:
         self._http.close()

@@ -248,13 +248,13 @@ class Ending(NamedTuple):
 
 
 def last_endings(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, Ending]:
-    """How processes ended, by supervisord's main log: the only place that tells it of BACKOFF and FATAL ones."""
+    """How processes ended, by supervisord's main log: the only source for BACKOFF and FATAL ones."""
     (text,) = supervisor.multicall([rpc.Call("readLog", (-MAIN_LOG_TAIL, 0))])
     if isinstance(text, rpc.Fault):
         return {}
     matches = filter(None, map(_EXITED.search, str(text).splitlines()))
     last = {match["name"]: Ending(int(match["status"]) if match["status"] else None, match["how"]) for match in matches}
-    # The log tells no groups, so a name that two groups use tells nothing.
+    # The log names no groups, so a name that two groups use is ambiguous.
     uses = Counter(name.process for name in names)
     return {name: last[name.process] for name in names if name.process in last and uses[name.process] == 1}
 

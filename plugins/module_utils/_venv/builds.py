@@ -28,21 +28,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.markers import canonical_name
 
 STAMP = ".asgiops-complete.json"
 _LOCK_POLL = 0.1
-# How far a process's start and a publication may lie apart on the two clocks that tell them.
+# How far a process's start and a publication may lie apart on the two clocks that show them.
 _CLOCK_SLACK = 5.0
 
 
 class BuildsError(Exception):
-    """The place of the environment can't be used; the text is a sentence for the user."""
+    """The path of the environment can't be used; the text is a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a complete build says of itself."""
+    """What a complete build records of itself."""
 
     build: str
     fingerprint: str
@@ -71,7 +72,7 @@ class Access:
             os.chmod(build, self.mode)
 
 
-class Place:
+class EnvironmentPath:
     """The link of one environment, and the builds beside it."""
 
     def __init__(self, path: str) -> None:
@@ -123,7 +124,7 @@ class Place:
 
     def publish(self, build: Path) -> None:
         """Point the link to a build, in one step."""
-        # The stamp's time tells when a build was published last, for pruning.
+        # The stamp's time is when a build was published last, for pruning.
         os.utime(build / STAMP)
         fresh = self.parent / f".{self.name}.link-{os.getpid()}"
         os.symlink(build.name, fresh)
@@ -248,20 +249,21 @@ def in_use(links: Iterable[Path], times: Mapping[Path, float | None]) -> set[Pat
     """
     names = [os.fsencode(link) + b"/" for link in links]
     used: set[Path] = set()
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
+    for pid in processes.pids():
+        if pid == os.getpid():
             continue
-        command = _read(process / "cmdline")
-        traces = b"\0".join((command, _target(process / "exe"), _read(process / "maps")))
+        # Others' maps are closed to those who are not root.
+        command = processes.file_of(pid, "cmdline")
+        traces = b"\0".join((command, os.fsencode(processes.link_of(pid, "exe")), processes.file_of(pid, "maps")))
         named = {build for build in times if os.fsencode(build) + b"/" in traces}
         if not named and any(name in command for name in names):
-            named = _published_around(_started(process), times)
+            named = _published_around(processes.start_of(pid), times)
         used |= named
     return used
 
 
 def _published_around(moment: float | None, times: Mapping[Path, float | None]) -> set[Path]:
-    """The builds that may have been the published one at a moment; all when that can't be told."""
+    """The builds that may have been the published one at a moment; all when that is unknown."""
     around: set[Path] = set()
     for edge in (-_CLOCK_SLACK, _CLOCK_SLACK):
         before = [] if moment is None else [(at, build) for build, at in times.items() if at and at <= moment + edge]
@@ -269,31 +271,6 @@ def _published_around(moment: float | None, times: Mapping[Path, float | None]) 
             return set(times)
         around.add(max(before)[1])
     return around
-
-
-def _started(process: Path) -> float | None:
-    """When a process started, in seconds since the epoch."""
-    try:
-        ticks = int(_read(process / "stat").rpartition(b")")[2].split()[19])
-        uptime = float(_read(Path("/proc/uptime")).split()[0])
-    except (IndexError, ValueError):
-        return None
-    return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _read(path: Path) -> bytes:
-    # A process may end at any moment, and others' maps are closed to those who are not root.
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _target(path: Path) -> bytes:
-    try:
-        return os.fsencode(os.readlink(path))
-    except OSError:
-        return b""
 
 
 def _try_lock(descriptor: int) -> bool:

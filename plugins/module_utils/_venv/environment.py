@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One virtual environment from a lock file, with uv: whole or not at all.
 
-First the verdict, which reads and never writes: what is wanted (a fingerprint over its inputs) against what the
+First the comparison, which reads and never writes: what is wanted (a fingerprint over its inputs) against what the
 published build's stamp says, and against the build itself. Then, only if there is a reason, the build: at its
 final path, stamped when complete, and published by renaming a link.
 """
@@ -25,7 +25,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.backend
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import (
     Access,
     BuildsError,
-    Place,
+    EnvironmentPath,
     Stamp,
     in_use,
     installed_packages,
@@ -62,7 +62,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run imp
     version_of,
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import (
-    Settings,
+    EnvironmentSettings,
     VenvError,
     validate,
 )
@@ -87,7 +87,7 @@ _CHANGES = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedEnvironment:
     """What the environment has to be."""
 
     interpreter: Interpreter
@@ -117,8 +117,8 @@ class Result:
     after: dict[str, str] | None = None
 
 
-def ensure(settings: Settings, check_mode: bool) -> Result:
-    """Bring the environment about; in check mode only tell what that would change."""
+def ensure(settings: EnvironmentSettings, check_mode: bool) -> Result:
+    """Make sure of the environment; in check mode only report what would change."""
     try:
         return _Run(settings, check_mode).ensure()
     except (BuildsError, LockError) as error:
@@ -133,15 +133,15 @@ def ensure(settings: Settings, check_mode: bool) -> Result:
 class _Run:
     """One run of the module."""
 
-    def __init__(self, settings: Settings, check_mode: bool) -> None:
+    def __init__(self, settings: EnvironmentSettings, check_mode: bool) -> None:
         self.settings = settings
         self.check_mode = check_mode
         self.additions = validate(settings)
-        self.place = Place(settings.path)
+        self.path = EnvironmentPath(settings.path)
         self.secrets = [item.password for item in settings.credentials]
 
     def ensure(self) -> Result:
-        self.place.refuse_if_taken()
+        self.path.refuse_if_taken()
         missing = self._missing({"python": "file", "lock": "file"}) + self._missing_folder()
         if missing:
             return self._result(None, missing)
@@ -153,12 +153,12 @@ class _Run:
         missing = [] if stamp else self._missing_for_a_build()
         if self.check_mode:
             return self._predict(wanted, reasons + missing)
-        with self.place.locked(self.settings.timeout) as lock:
+        with self.path.locked(self.settings.timeout) as lock:
             # Another run may have built it while this one waited.
             reasons = self._reasons(wanted)
             return self._change(wanted, reasons, lock) if reasons else self._open_to_group(wanted)
 
-    # -- the verdict ---------------------------------------------------------------------------------------------
+    # -- the comparison ------------------------------------------------------------------------------------------
 
     def _missing(self, kinds: Mapping[str, str]) -> list[str]:
         """What is not there yet: sentences in check mode, a failure otherwise."""
@@ -169,15 +169,15 @@ class _Run:
                 sentences.append(f"{option}={value} does not exist")
             elif value and os.path.isdir(value) != (kind == "directory"):
                 raise VenvError(f"{option}={value} is not a {kind}: correct the option")
-        return self._bear(sentences, "install or copy it before this task, or correct the option")
+        return self._absent(sentences, "install or copy it before this task, or correct the option")
 
     def _missing_folder(self) -> list[str]:
-        if self.place.parent.is_dir():
+        if self.path.parent.is_dir():
             return []
-        sentence = f"the folder {self.place.parent} of path={self.settings.path} does not exist"
-        return self._bear([sentence], "create it before this task, owned by the user who runs it")
+        sentence = f"the folder {self.path.parent} of path={self.settings.path} does not exist"
+        return self._absent([sentence], "create it before this task, owned by the user who runs it")
 
-    def _bear(self, sentences: list[str], advice: str) -> list[str]:
+    def _absent(self, sentences: list[str], advice: str) -> list[str]:
         if sentences and not self.check_mode:
             raise VenvError(f"{sentences[0]}: {advice}")
         # On a fresh host an earlier task of the same run brings it, and check mode has not run that one.
@@ -198,12 +198,12 @@ class _Run:
         try:
             return Access(0o750, grp.getgrnam(group).gr_gid)
         except KeyError:
-            self._bear([f"group={group} does not exist"], "create it before this task, or correct the option")
+            self._absent([f"group={group} does not exist"], "create it before this task, or correct the option")
             return None
 
-    def _open_to_group(self, wanted: Wanted) -> Result:
+    def _open_to_group(self, wanted: WantedEnvironment) -> Result:
         """The environment is as it has to be; see to its directory's group and mode, which need no build."""
-        build, access = self.place.published(), self._access()
+        build, access = self.path.published(), self._access()
         if build is None or (access and access.holds(build)):
             return self._result(wanted, [])
         if access and not self.check_mode:
@@ -226,7 +226,7 @@ class _Run:
                 f"directory of user {os.geteuid()} with mode 0755 or 0700"
             )
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self) -> WantedEnvironment:
         settings = self.settings
         lock_bytes = Path(settings.lock).read_bytes()
         try:
@@ -234,7 +234,7 @@ class _Run:
         except RunError as error:
             raise VenvError(
                 f"python={settings.python} does not run as a Python interpreter: correct the option, or install it "
-                f"anew\n{tail(error.output)}"
+                f"again\n{tail(error.output)}"
             ) from error
         uses_project = settings.format == "uv" or settings.install_project
         pyproject = settings.folder / "pyproject.toml"
@@ -246,7 +246,7 @@ class _Run:
             "lock": _digest(lock_bytes),
             "lock_format": settings.format,
             "pyproject": _digest(pyproject.read_bytes()) if uses_project else None,
-            "project": project_digest(settings.folder, self.place) if settings.install_project else None,
+            "project": project_digest(settings.folder, self.path) if settings.install_project else None,
             "python": interpreter.executable,
             "python_version": interpreter.version,
             "additions": sorted(item.line for item in self.additions),
@@ -256,16 +256,16 @@ class _Run:
             "compile_bytecode": settings.compile_bytecode,
             "source_distributions": sorted({canonical_name(name) for name in settings.source_distributions}),
         }
-        return Wanted(interpreter, lock_bytes, inputs, _digest(json.dumps(inputs, sort_keys=True).encode()))
+        return WantedEnvironment(interpreter, lock_bytes, inputs, _digest(json.dumps(inputs, sort_keys=True).encode()))
 
-    def _reasons(self, wanted: Wanted) -> list[str]:
+    def _reasons(self, wanted: WantedEnvironment) -> list[str]:
         """Why the published environment does not do; empty when it does."""
-        link, build = self.place.link, self.place.published()
+        link, build = self.path.link, self.path.published()
         if build is None:
             return [f"there is no environment at {link} yet"]
         if not build.exists():
             return [f"{link} points to {build}, which does not exist"]
-        if not self.place.is_build(build):
+        if not self.path.is_build(build):
             return [f"{link} points to {build}, which this module did not build"]
         stamp = read_stamp(build)
         if stamp is None:
@@ -274,7 +274,7 @@ class _Run:
             return ["another version of this module built it"]
         return _input_changes(stamp.inputs, wanted.inputs) + self._damage(build, stamp, wanted)
 
-    def _damage(self, build: Path, stamp: Stamp, wanted: Wanted) -> list[str]:
+    def _damage(self, build: Path, stamp: Stamp, wanted: WantedEnvironment) -> list[str]:
         """What happened to a build since it was completed."""
         if stamp.build != str(build):
             return [f"the environment was moved here from {stamp.build}, and its scripts still name that"]
@@ -292,14 +292,14 @@ class _Run:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def _result(self, wanted: Wanted | None, reasons: list[str]) -> Result:
-        """The result as the host stands now."""
-        build = self.place.published()
+    def _result(self, wanted: WantedEnvironment | None, reasons: list[str]) -> Result:
+        """The result as the host is now."""
+        build = self.path.published()
         stamp = read_stamp(build) if build else None
         packages = installed_packages(build) if build else {}
         return Result(
             changed=bool(reasons),
-            path=str(self.place.link),
+            path=str(self.path.link),
             build=str(build or ""),
             fingerprint=wanted.fingerprint if wanted else "",
             reasons=reasons,
@@ -310,7 +310,7 @@ class _Run:
             after=None if reasons else dict(packages),
         )
 
-    def _predict(self, wanted: Wanted, reasons: list[str]) -> Result:
+    def _predict(self, wanted: WantedEnvironment, reasons: list[str]) -> Result:
         """Check mode, with a change to come."""
         result = self._result(wanted, reasons)
         build, stamp = self._home_for(wanted)
@@ -327,9 +327,9 @@ class _Run:
 
     # -- the change ----------------------------------------------------------------------------------------------
 
-    def _change(self, wanted: Wanted, reasons: list[str], lock: int) -> Result:
-        before = installed_packages(self.place.link)
-        self.place.sweep()
+    def _change(self, wanted: WantedEnvironment, reasons: list[str], lock: int) -> Result:
+        before = installed_packages(self.path.link)
+        self.path.sweep()
         build, stamp = self._home_for(wanted)
         warnings: list[str] = []
         if stamp is None:
@@ -338,7 +338,7 @@ class _Run:
         access = self._access()
         if access:
             access.give(build)
-        self.place.publish(build)
+        self.path.publish(build)
         result = self._result(wanted, reasons)
         result.before, result.after = before, dict(result.packages)
         result.warnings = [*warnings, *self._prune()]
@@ -346,26 +346,26 @@ class _Run:
 
     def _prune(self) -> list[str]:
         try:
-            self.place.prune(self.settings.keep)
+            self.path.prune(self.settings.keep)
         except OSError as error:
-            # The new environment is in its place all the same.
+            # The new environment is published all the same.
             return [f"an old build could not be removed: {error}"]
         return []
 
-    def _home_for(self, wanted: Wanted) -> tuple[Path, Stamp | None]:
+    def _home_for(self, wanted: WantedEnvironment) -> tuple[Path, Stamp | None]:
         """Where to build; with a stamp, a build that is whole already, from an earlier deployment."""
-        builds = set(self.place.builds())
-        for build in self.place.names_for(wanted.fingerprint):
+        builds = set(self.path.builds())
+        for build in self.path.names_for(wanted.fingerprint):
             if build not in builds:
                 return build, None
             stamp = read_stamp(build)
             if stamp and stamp.fingerprint == wanted.fingerprint and not self._damage(build, stamp, wanted):
                 return build, stamp
-            if not stamp and build != self.place.published() and not in_use((), {build: None}):
+            if not stamp and build != self.path.published() and not in_use((), {build: None}):
                 return build, None
-        raise VenvError(f"there are too many damaged builds beside {self.place.link}: remove some of them by hand")
+        raise VenvError(f"there are too many damaged builds beside {self.path.link}: remove some of them by hand")
 
-    def _plan(self, wanted: Wanted) -> Plan:
+    def _plan(self, wanted: WantedEnvironment) -> Plan:
         settings = self.settings
         try:
             lock = self._read_lock(wanted)
@@ -385,7 +385,9 @@ class _Run:
         pins.applicable(system, project, wanted.markers)
         return replace(plan, packages={**packages, **pinned} if pinned else None, system=system, project=project)
 
-    def _sources(self, wanted: Wanted, lock: Lock, additions: Sequence[Requirement]) -> tuple[Requirement, ...]:
+    def _sources(
+        self, wanted: WantedEnvironment, lock: Lock, additions: Sequence[Requirement]
+    ) -> tuple[Requirement, ...]:
         """What is to be built from its source distribution."""
         names = {canonical_name(name) for name in self.settings.source_distributions}
         unknown = sorted(names - {item.key for item in (*lock.requirements, *additions)})
@@ -396,7 +398,7 @@ class _Run:
             )
         return tuple(item for item in (*lock.applicable(wanted.markers), *additions) if item.key in names)
 
-    def _read_lock(self, wanted: Wanted) -> Lock:
+    def _read_lock(self, wanted: WantedEnvironment) -> Lock:
         settings, interpreter = self.settings, wanted.interpreter
         if settings.format == "pylock":
             if interpreter.toml is None:
@@ -406,7 +408,7 @@ class _Run:
             try:
                 return parse_pylock(interpreter.toml, wanted.markers, settings.extras, settings.groups)
             except (AttributeError, TypeError) as error:
-                raise LockError(f"its tables are not those of a pylock file ({error}): lock anew") from error
+                raise LockError(f"its tables are not those of a pylock file ({error}): lock again") from error
         try:
             text = wanted.lock_bytes.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -419,15 +421,15 @@ class _Run:
                 raise self._failure(error, wanted) from error
         return parse_requirements(text)
 
-    def _build(self, build: Path, wanted: Wanted, plan: Plan, lock: int) -> list[str]:
+    def _build(self, build: Path, wanted: WantedEnvironment, plan: Plan, lock: int) -> list[str]:
         """Returns warnings."""
         if build.exists():
             # What an earlier run began, and did not finish.
             remove_build(build)
-        with self.place.scratch() as scratch:
+        with self.path.scratch() as scratch:
             try:
                 builder = Builder(self.settings, scratch, build, lock)
-                python = builder.install(plan, self.place)
+                python = builder.install(plan, self.path)
                 make_readable(build)
                 write_stamp(build, self._stamp(build, wanted, plan, python))
                 return builder.warnings
@@ -438,7 +440,7 @@ class _Run:
                 if read_stamp(build) is None:
                     shutil.rmtree(build, ignore_errors=True)
 
-    def _stamp(self, build: Path, wanted: Wanted, plan: Plan, python: str) -> Stamp:
+    def _stamp(self, build: Path, wanted: WantedEnvironment, plan: Plan, python: str) -> Stamp:
         return Stamp(
             build=str(build),
             fingerprint=wanted.fingerprint,
@@ -449,7 +451,7 @@ class _Run:
             interpreter=python,
         )
 
-    def _failure(self, error: RunError, wanted: Wanted) -> VenvError:
+    def _failure(self, error: RunError, wanted: WantedEnvironment) -> VenvError:
         settings = self.settings
         output = scrub(error.output, self.secrets)
         if error.timed_out:
@@ -461,7 +463,7 @@ class _Run:
             environment = wanted.interpreter.environment
             python = f"{settings.python}, {wanted.interpreter.version} on {environment['platform_machine']}"
             sentence = explain(output, Circumstances(settings.source, python, settings.lock))
-        return VenvError(f"{sentence} Nothing was changed at {self.place.link}.\n{tail(output)}")
+        return VenvError(f"{sentence} Nothing was changed at {self.path.link}.\n{tail(output)}")
 
 
 def _digest(content: bytes) -> str:
@@ -478,7 +480,7 @@ def _in_words(value: Any) -> str:
 
 def _input_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changed = [name for name in now if before.get(name) != now[name]]
-    # That the project plays a part at all is said by what brought it in, install_project or the lock's format.
+    # That the project plays a part at all is shown by what brought it in, install_project or the lock's format.
     changed = [name for name in changed if name not in ("project", "pyproject") or (before.get(name) and now[name])]
     return [_CHANGES[name].format(before=_in_words(before.get(name)), after=_in_words(now[name])) for name in changed]
 

@@ -48,7 +48,7 @@ def _not_writable(found: re.Match[str], _output: str, _about: Circumstances) -> 
 def _wrong_hash(found: re.Match[str], _output: str, about: Circumstances) -> str:
     return (
         f"Wrong hash: the file of {_package(found.group(1))} in {about.source} is none of those that the lock names. "
-        "Find out who replaced it, or lock anew."
+        "Find out who replaced it, or lock again."
     )
 
 
@@ -134,7 +134,7 @@ def _conflict(found: re.Match[str], _output: str, about: Circumstances) -> str:
 
 
 def _unhashed(found: re.Match[str], _output: str, _about: Circumstances) -> str:
-    return f"Without a hash in the lock: {found.group(1)}. Lock anew with hashes."
+    return f"Without a hash in the lock: {found.group(1)}. Lock again with hashes."
 
 
 def _bad_lock(found: re.Match[str], _output: str, about: Circumstances) -> str:

@@ -25,14 +25,14 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.lock import Requirement
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.markers import canonical_name
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run import Credential, Deadline
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, VenvError
 
 _SUFFIXES = (".tar.gz", ".zip")
 _PYPI = "https://pypi.org/simple"
 _LARGEST_FILE, _LARGEST_PYPROJECT, _CHUNK = 1024**3, 1024**2, 1024**2
 
 
-def fetch_source(requirement: Requirement, settings: Settings, folder: Path, deadline: Deadline) -> Path:
+def fetch_source(requirement: Requirement, settings: EnvironmentSettings, folder: Path, deadline: Deadline) -> Path:
     """The source distribution of a requirement, with one of its hashes, in a folder."""
     candidates = _in_wheelhouse if settings.wheelhouse else _in_indexes
     opener = _opener(settings)
@@ -87,7 +87,7 @@ def _is_pyproject(name: str) -> bool:
 
 
 def _in_wheelhouse(
-    requirement: Requirement, settings: Settings, _opener: urllib.request.OpenerDirector, _deadline: Deadline
+    requirement: Requirement, settings: EnvironmentSettings, _opener: urllib.request.OpenerDirector, _deadline: Deadline
 ) -> Iterator[tuple[str, str]]:
     for name in sorted(os.listdir(settings.wheelhouse)):
         if _is_source_of(requirement, name):
@@ -95,7 +95,7 @@ def _in_wheelhouse(
 
 
 def _in_indexes(
-    requirement: Requirement, settings: Settings, opener: urllib.request.OpenerDirector, deadline: Deadline
+    requirement: Requirement, settings: EnvironmentSettings, opener: urllib.request.OpenerDirector, deadline: Deadline
 ) -> Iterator[tuple[str, str]]:
     """From the first index that has the package, as uv does."""
     if requirement.url:
@@ -147,7 +147,7 @@ def _copy(source: IO[bytes], target: Path, algorithms: set[str]) -> set[str]:
     return {f"{name}:{digest.hexdigest()}" for name, digest in digests.items()}
 
 
-def _opener(settings: Settings) -> urllib.request.OpenerDirector:
+def _opener(settings: EnvironmentSettings) -> urllib.request.OpenerDirector:
     context = ssl.create_default_context(cafile=settings.ca_bundle or None)
     return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Login(settings.credentials))
 

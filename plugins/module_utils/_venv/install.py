@@ -23,7 +23,7 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.backend
     Pins,
     build_system,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place, make_readable
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import EnvironmentPath, make_readable
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.fetch import fetch_source, pyproject_of
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.lock import Lock, LockError, Requirement
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.markers import Value, canonical_name
@@ -37,8 +37,12 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.run imp
     run,
     write_private,
 )
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import Settings, VenvError
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.wheels import Account, Workshop, package_of
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.settings import EnvironmentSettings, VenvError
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.wheels import (
+    BuildAccount,
+    Workshop,
+    package_of,
+)
 
 # -I and -S keep everything but the standard library from being imported, whatever lies in the environment.
 _COMPILE = """
@@ -83,7 +87,7 @@ def read_build_system(python: str, pyproject: bytes, owner: str) -> BuildSystem:
         raise LockError(f"the pyproject.toml of {owner} is not usable: {error}") from error
 
 
-def export_uv_lock(settings: Settings) -> str:
+def export_uv_lock(settings: EnvironmentSettings) -> str:
     """The requirements of a uv.lock. Offline, with no cache: it leaves nothing on the host."""
     command = [settings.uv, "export", "--frozen", "--offline", "--no-cache", "--format", "requirements.txt"]
     command += ["--no-header", "--no-annotate", "--no-emit-project", "--no-default-groups"]
@@ -95,7 +99,7 @@ def export_uv_lock(settings: Settings) -> str:
 class Builder:
     """One build of an environment, and of the wheels that it needs."""
 
-    def __init__(self, settings: Settings, scratch: Path, build: Path, lock: int) -> None:
+    def __init__(self, settings: EnvironmentSettings, scratch: Path, build: Path, lock: int) -> None:
         self.settings = settings
         self.scratch = scratch
         self.build = build
@@ -105,7 +109,7 @@ class Builder:
         self.environment = self._environment()
         self.warnings: list[str] = []
 
-    def install(self, plan: Plan, place: Place) -> str:
+    def install(self, plan: Plan, place: EnvironmentPath) -> str:
         """Returns the interpreter that the environment's one is a link to."""
         wheels = self._build_wheels(plan, place)
         self._uv("venv", "--no-project", "--python", self.settings.python, "--prompt", place.name, str(self.build))
@@ -141,7 +145,7 @@ class Builder:
 
     # -- wheels from source --------------------------------------------------------------------------------------
 
-    def _build_wheels(self, plan: Plan, place: Place) -> dict[str, Path]:
+    def _build_wheels(self, plan: Plan, place: EnvironmentPath) -> dict[str, Path]:
         """The wheels by name of their package."""
         target = self.scratch / "wheels"
         target.mkdir()
@@ -150,7 +154,7 @@ class Builder:
             wheels.append(self._build_project(plan.system, plan, place, target))
         return {canonical_name(package_of(wheel)): wheel for wheel in wheels}
 
-    def _build_project(self, system: BuildSystem, plan: Plan, place: Place, target: Path) -> Path:
+    def _build_project(self, system: BuildSystem, plan: Plan, place: EnvironmentPath, target: Path) -> Path:
         with place.scratch() as directory:
             workshop = self._workshop(directory, plan.project)
             # Back ends write into the tree that they build: they get a copy.
@@ -159,7 +163,7 @@ class Builder:
             self.warnings += workshop.build(plan.project, system, "", self.deadline)
             return workshop.take_wheel(plan.project, "", target)
 
-    def _build_source(self, item: Requirement, plan: Plan, place: Place, target: Path) -> Path:
+    def _build_source(self, item: Requirement, plan: Plan, place: EnvironmentPath, target: Path) -> Path:
         owner = f"{item.name}=={item.version}" if item.version else item.name
         with place.scratch() as directory:
             workshop = self._workshop(directory, owner)
@@ -179,7 +183,7 @@ class Builder:
                 "and `launcher`, as the role python_venv does"
             )
         try:
-            account = Account.of(settings.build_user)
+            account = BuildAccount.of(settings.build_user)
         except KeyError as error:
             raise VenvError(
                 f"build_user={settings.build_user} does not exist: the role python_venv makes it, run its entry point "

@@ -12,16 +12,16 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import Place
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import EnvironmentPath
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.markers import canonical_name
 
 _VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
 
 
-def project_digest(folder: Path, place: Place) -> str:
+def project_digest(folder: Path, environment: EnvironmentPath) -> str:
     """One number for all that a build of the project may read."""
     total = hashlib.sha256()
-    for path in _files(folder, place, without=_VERSION_CONTROL):
+    for path in _files(folder, environment, without=_VERSION_CONTROL):
         total.update(os.fsencode(path.relative_to(folder)) + b"\0")
         if path.is_symlink():
             total.update(b"link " + os.fsencode(os.readlink(path)) + b"\0")
@@ -30,9 +30,9 @@ def project_digest(folder: Path, place: Place) -> str:
     return total.hexdigest()
 
 
-def copy_project(folder: Path, place: Place, target: Path) -> None:
+def copy_project(folder: Path, environment: EnvironmentPath, target: Path) -> None:
     """Copy with the version control's files, since build backends ask them for the version."""
-    for path in _files(folder, place):
+    for path in _files(folder, environment):
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, copy, follow_symlinks=False)
@@ -49,7 +49,7 @@ def project_pin(pyproject: str) -> dict[str, str]:
     return {canonical_name(values["name"]): values.get("version", "(dynamic)")} if "name" in values else {}
 
 
-def _files(folder: Path, place: Place, without: Collection[str] = ()) -> Iterator[Path]:
+def _files(folder: Path, environment: EnvironmentPath, without: Collection[str] = ()) -> Iterator[Path]:
     """Files and links of a project, in order, without environments and compiled code."""
     for top, folders, files in os.walk(folder):
         at = Path(top)
@@ -59,9 +59,9 @@ def _files(folder: Path, place: Place, without: Collection[str] = ()) -> Iterato
             if name not in without
             and name != "__pycache__"
             and not (at / name / "pyvenv.cfg").exists()
-            and not place.owns(at / name)
+            and not environment.owns(at / name)
         )
         links = [name for name in folders if (at / name).is_symlink()]
         for path in (at / name for name in sorted(files + links)):
-            if path.suffix != ".pyc" and not place.owns(path) and (path.is_symlink() or path.is_file()):
+            if path.suffix != ".pyc" and not environment.owns(path) and (path.is_symlink() or path.is_file()):
                 yield path

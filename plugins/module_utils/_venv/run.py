@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import commands
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._redact import printable, redact, without_logins
 
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 PROBE_SECONDS = 60
 _TAIL_LINES = 20
-_KILL_AFTER = 5
 # A colour of a terminal, or a move of its cursor.
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -60,7 +60,7 @@ print(json.dumps(answer, default=str))
 
 
 class RunError(Exception):
-    """A program failed; `output` is what it said."""
+    """A program failed; `output` is what it printed."""
 
     def __init__(self, output: str, timed_out: bool = False) -> None:
         super().__init__(output)
@@ -105,7 +105,7 @@ class Deadline:
 def probe(python: str, toml: bytes | None = None) -> Interpreter:
     """Ask an interpreter what it is; with `toml`, have it parse that document too."""
     command = [python, "-I", "-S", "-B", "-c", _PROBE] + ([] if toml is None else ["toml"])
-    output = run(command, {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, Deadline(PROBE_SECONDS), given=toml)
+    output = run(command, commands.ENVIRONMENT, Deadline(PROBE_SECONDS), given=toml)
     try:
         return Interpreter(**json.loads(output))
     except (TypeError, ValueError) as error:
@@ -115,7 +115,7 @@ def probe(python: str, toml: bytes | None = None) -> Interpreter:
 def version_of(python: str) -> str:
     """The version of an interpreter that must still run; never one of an environment, whose files packages bring."""
     command = [python, "-I", "-S", "-B", "-c", "import platform; print(platform.python_version())"]
-    return run(command, {"PATH": os.defpath}, Deadline(PROBE_SECONDS)).strip()
+    return run(command, commands.ENVIRONMENT, Deadline(PROBE_SECONDS)).strip()
 
 
 def run(
@@ -127,59 +127,37 @@ def run(
     keep_open: Sequence[int] = (),
     remarks: list[str] | None = None,
 ) -> str:
-    """Run a program and return its standard output; raise RunError with all it said when it fails.
+    """Run a program and return its standard output; raise RunError with all it printed when it fails.
 
-    What it said on standard error all the same is added to the remarks.
+    What it printed on standard error all the same is added to the remarks.
     """
     try:
-        process = subprocess.Popen(
-            list(command),
-            env=dict(environment),
-            cwd=directory,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        ended = commands.run(
+            command,
+            deadline.left,
+            environment,
+            given=given,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            cwd=directory,
             umask=0o022,
             pass_fds=tuple(keep_open),
         )
     except OSError as error:
         raise RunError(f"{command[0]} can't be started: {error.strerror}") from error
-    try:
-        out, err = process.communicate(given, timeout=deadline.left)
-    except subprocess.TimeoutExpired:
-        raise RunError(_end(process), timed_out=True) from None
-    except BaseException:
-        _end(process)
-        raise
-    output, complaints = out.decode(errors="replace"), err.decode(errors="replace")
-    if process.returncode != 0:
-        raise RunError((output + complaints).strip() or f"{command[0]} ended with status {process.returncode}")
+    printed = (ended.output + ended.errors).strip()
+    if ended.status is None:
+        raise RunError(printed, timed_out=True)
+    if ended.status != 0:
+        raise RunError(printed or f"{command[0]} ended with status {ended.status}")
     if remarks is not None:
-        remarks += complaints.splitlines()
-    return output
-
-
-def _end(process: subprocess.Popen[bytes]) -> str:
-    """End the program and all it started, and return what it had said."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
-        try:
-            out, err = process.communicate(timeout=_KILL_AFTER)
-            return (out + err).decode(errors="replace").strip()
-        except subprocess.TimeoutExpired:
-            continue
-    return ""
+        remarks += ended.errors.splitlines()
+    return ended.output
 
 
 def base_environment(inherited: Mapping[str, str], ca_bundle: str | None) -> dict[str, str]:
     """uv's environment: nothing of the host but its proxies and its certificates."""
     environment = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "LC_ALL": "C.UTF-8",
+        **commands.ENVIRONMENT,
         "HOME": "/nonexistent",
         "NO_COLOR": "1",
         "UV_NO_CONFIG": "1",
@@ -216,7 +194,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def user_info(url: str) -> str:
-    """What stands where an address has its user and password; of one that can't be parsed or has no scheme, too."""
+    """What an address has where its user and password belong; of one that can't be parsed or has no scheme, too."""
     return re.sub(r"^\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", url).rpartition("@")[0]
 
 

@@ -24,11 +24,11 @@ LISTS = ("extras", "groups", "additions", "extra_index_urls", "source_distributi
 
 
 class VenvError(Exception):
-    """The environment can't be had; the text tells the user why and what to do."""
+    """The environment can't be created; the text is the cause and the fix, for the user."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class EnvironmentSettings:
     """The module's options."""
 
     path: str
@@ -56,7 +56,7 @@ class Settings:
     timeout: int = 600
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> Settings:
+    def of(cls, params: Mapping[str, Any]) -> EnvironmentSettings:
         """From the options of the module uv_venv."""
         given = {name: value for name, value in params.items() if value is not None}
         given.update((name, tuple(given[name])) for name in LISTS if name in given)
@@ -81,14 +81,14 @@ class Settings:
         return f"the index {self.index_url}" if self.index_url else "the index PyPI"
 
 
-def validate(settings: Settings) -> tuple[Requirement, ...]:
+def validate(settings: EnvironmentSettings) -> tuple[Requirement, ...]:
     """Refuse options that can't be right, whatever the host looks like; returns the additions."""
     for option in ("path", "python", "uv", "lock", "ca_bundle", "wheelhouse", "cache_dir", "launcher"):
         value = getattr(settings, option)
         if value and not os.path.isabs(value):
             raise VenvError(f"{option}={value} is not an absolute path: write it from / on")
     if not Path(os.path.normpath(settings.path)).name:
-        raise VenvError(f"path={settings.path} is no place for an environment: name one below a folder")
+        raise VenvError(f"path={settings.path} is no path for an environment: name one below a folder")
     for option, value in (("keep", settings.keep), ("timeout", settings.timeout)):
         if value < 1:
             raise VenvError(f"{option}={value} is too small: it must be 1 or more")
@@ -106,7 +106,7 @@ def validate(settings: Settings) -> tuple[Requirement, ...]:
         raise VenvError(f"additions: {error}") from error
 
 
-def _validate_addresses(settings: Settings) -> None:
+def _validate_addresses(settings: EnvironmentSettings) -> None:
     urls = [("index_url", settings.index_url), *(("extra_index_urls", url) for url in settings.extra_index_urls)]
     for option, url in urls:
         if user_info(url):

@@ -59,7 +59,7 @@ hooks.build_wheel(os.path.join(work, "wheel"))
 
 
 @dataclass(frozen=True)
-class Account:
+class BuildAccount:
     """Who builds."""
 
     name: str
@@ -68,7 +68,7 @@ class Account:
     gid: int
 
     @classmethod
-    def of(cls, name: str) -> Account:
+    def of(cls, name: str) -> BuildAccount:
         """Raises KeyError when there is no such account."""
         entry = pwd.getpwnam(name)
         return cls(name, grp.getgrgid(entry.pw_gid).gr_name, entry.pw_uid, entry.pw_gid)
@@ -77,7 +77,7 @@ class Account:
 class Workshop:
     """A directory to build one wheel in. The account may write below `work` and nowhere else."""
 
-    def __init__(self, directory: Path, account: Optional[Account], launcher: str) -> None:
+    def __init__(self, directory: Path, account: Optional[BuildAccount], launcher: str) -> None:
         self.directory = directory
         self.account = account
         self.launcher = launcher
@@ -108,7 +108,7 @@ class Workshop:
             return [f"{owner} was built with a network and a writable view of the host: {_NO_NAMESPACES}"]
         return []
 
-    def _launch(self, account: Account, command: list[str]) -> list[str]:
+    def _launch(self, account: BuildAccount, command: list[str]) -> list[str]:
         os.chown(self.directory, -1, account.gid)
         os.chmod(self.directory, 0o710)
         for folder, _folders, files in os.walk(self.work):
