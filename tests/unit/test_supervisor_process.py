@@ -286,6 +286,26 @@ def test_a_group_with_a_program_that_came_back_is_unloaded_once_it_is_down(daemo
     assert daemon.states() == {}
 
 
+def test_a_program_that_came_back_before_its_group_was_unloaded_is_stopped_again(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.start()
+    down = Job("stop", Name("web", "web"), asks=False, ended=True)
+    assert execution(daemon, Request(["web"], "absent")).drive([down, Job("unload", Name("web"), [down])]) == []
+    assert daemon.states() == {}
+
+
+def test_a_group_stays_loaded_when_one_of_it_does_not_stop(daemon: Daemon) -> None:
+    daemon.program("stubborn", IGNORE_TERM, stopwaitsecs=60)
+    daemon.program("web")
+    daemon.extra = "[group:both]\nprograms=stubborn,web"
+    daemon.start()
+    daemon.until_ready("stubborn")
+    error = failure(daemon, "both", state="absent", timeout=2)
+    assert [report["name"] for report in error.details["failures"]] == ["both:stubborn"]
+    assert (error.details["removed"], error.details["stopped"]) == ([], ["both:web"])
+    assert daemon.states() == {"both:stubborn": "STOPPING", "both:web": "STOPPED"}
+
+
 def test_signalled(daemon: Daemon) -> None:
     traps = 'trap "echo hup >> $0/got" HUP; trap "echo usr2 >> $0/got" USR2; touch $0/got; '
     for name in ("web", "bystander"):

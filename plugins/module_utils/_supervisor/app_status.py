@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,11 +57,8 @@ def look(
     wanted = status.parse_names(names)
     probes = [_check_of(each) for each in checks]
     try:
-        supervisor = rpc.connect(connection)
-        try:
+        with closing(rpc.connect(connection)) as supervisor:
             return _look(supervisor, wanted, probes, log_lines)
-        finally:
-            supervisor.close()
     except (rpc.NotRunning, rpc.ShuttingDown, rpc.ConnectionLost, rpc.NoAnswer) as error:
         return _without_supervisord(error, wanted, log_lines)
 
@@ -79,9 +77,7 @@ def _check_of(options: Mapping[str, Any]) -> Check:
 def _look(
     supervisor: rpc.Supervisor, wanted: Sequence[Name], checks: Sequence[Check], log_lines: int
 ) -> dict[str, Any]:
-    version, state, pid = supervisor.multicall(
-        [rpc.Call(method) for method in ("getSupervisorVersion", "getState", "getPID")]
-    )
+    facts, _more = status.about(supervisor)
     known = status.all_processes(supervisor)
     wanted = status.choose(wanted, known)
     shown = status.those_named(known, wanted) if wanted else list(known.values())
@@ -93,11 +89,7 @@ def _look(
     known_of = evidence.gather(supervisor, unwell, tails, past, health=unhealthy, refusals={})
     table = host.ProcessTable() if supervisor.address.path else None
     return {
-        "running": True,
-        "reason": None,
-        "version": version,
-        "state": state["statename"],
-        "pid": pid,
+        **facts,
         "causes": [],
         "log_tail": [],
         "processes": [
@@ -119,7 +111,7 @@ def _is_well(process: Process, health: Health | None, past: evidence.History | N
     One that starts again because it ended is not, however often it runs for long enough to count as started.
     """
     failed = process.state in UNWELL_STATES or (process.state == "EXITED" and bool(process.spawn_error))
-    returns = process.state == "STARTING" and past is not None and past.restarts > 0
+    returns = process.state == "STARTING" and past is not None and bool(past.restarts)
     return not (failed or returns) and (health is None or health.well)
 
 
@@ -171,17 +163,6 @@ def _no_answer(check: Check, reason: str) -> Health:
     return Health(f"no answer in {check.timeout:g} s: {reason}", well=False)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def probe(check: Check) -> Health:
     began = time.monotonic()
     connection = _connection_to(check)
@@ -204,7 +185,7 @@ def probe(check: Check) -> Health:
 def _connection_to(check: Check) -> http.client.HTTPConnection:
     parts = urlsplit(check.url)
     if check.unix_socket:
-        return _UnixConnection(check.unix_socket, check.timeout)
+        return rpc.UnixHTTPConnection(check.unix_socket, check.timeout)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return kind(parts.hostname or "", parts.port, timeout=check.timeout)
 
@@ -222,15 +203,9 @@ def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log
     known = causes.Evidence(name="supervisord", unit=f"{type(error).__name__}\n{unit}", configuration=complaint)
     failed = bool(complaint) or "ActiveState=failed" in unit or "ActiveState=activating" in unit
     return {
-        "running": False,
-        "reason": str(error),
-        "version": None,
-        "state": None,
-        "pid": None,
+        **status.about_none(error, wanted),
         "causes": causes.explain(known),
         "log_tail": [rpc.redact(line) for line in journal.splitlines()][-log_lines:] if failed and log_lines else [],
-        "processes": [],
-        "missing": status.those_missing({}, wanted),
     }
 
 

@@ -12,7 +12,8 @@ import configparser
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
@@ -241,11 +242,9 @@ def _running(connection: rpc.Connection, names: set[str], restart: bool, unit_of
             f"writing the role's settings restarts supervisord, and what it runs can't be asked for: {error}\n"
             "Nothing was changed. Set supervisor_existing to restart, and all that it runs is restarted once"
         ) from None
-    try:
+    with closing(supervisor):
         pid = int(supervisor.call("getPID"))
         processes = status.all_processes(supervisor)
-    finally:
-        supervisor.close()
     unit = unit_of(pid)
     if unit not in ("", UNIT):
         raise rpc.SupervisorError(
@@ -263,15 +262,8 @@ def _sections(text: str) -> dict[str, dict[str, str]]:
     """As supervisor reads them (supervisor.options.UnhosedConfigParser)."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
     parser.read_string(text)
-    return dict(_pairs(parser))
-
-
-def _pairs(parser: configparser.RawConfigParser) -> Iterator[tuple[str, dict[str, str]]]:
-    defaults = dict(parser.defaults())
-    if defaults:
-        yield "DEFAULT", defaults
-    for name in parser.sections():
-        yield name, dict(parser.items(name))
+    defaults = {"DEFAULT": dict(parser.defaults())} if parser.defaults() else {}
+    return {**defaults, **{name: dict(parser.items(name)) for name in parser.sections()}}
 
 
 def _read(path: str) -> Optional[str]:

@@ -33,14 +33,8 @@ class Settings:
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Settings:
-        return cls(
-            name=Name(info["group"], info["name"]),
-            autostart=info["autostart"],
-            startsecs=info["startsecs"],
-            startretries=info["startretries"],
-            exitcodes=info["exitcodes"],
-            order=(info["group_prio"], info["process_prio"]),
-        )
+        known = {key: info[key] for key in ("autostart", "startsecs", "startretries", "exitcodes")}
+        return cls(Name(info["group"], info["name"]), order=(info["group_prio"], info["process_prio"]), **known)
 
     @property
     def start_limit(self) -> float:

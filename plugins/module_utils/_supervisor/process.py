@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import re
 import signal as signals
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +37,8 @@ FAILED_STARTS = {
     "FATAL": "supervisord gave up starting it",
     "UNKNOWN": "supervisord lost control of it",
 }
+# Not to be started as they are: BACKOFF is running for supervisord, and its next attempt may be minutes away.
+STUCK = ("BACKOFF", "STOPPING")
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.3
 
@@ -76,7 +80,7 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         if not check_mode:
             raise
         return _without_supervisord(request.state, names, error)
-    try:
+    with closing(supervisor):
         reread = request.load and request.state in planning.LOADING_STATES
         names = status.choose(names, status.all_processes(supervisor))
         snapshot = planning.take_snapshot(supervisor, names, reread)
@@ -87,8 +91,6 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         if not check_mode:
             done = Execution(supervisor, snapshot, plan, request, signal_name).run()
             processes = status.all_processes(supervisor)
-    finally:
-        supervisor.close()
     return {
         **done.as_result(),
         "processes": [process.as_result() for process in status.those_named(processes, plan.selected)],
@@ -188,7 +190,7 @@ class Job:
     died: bool = False
 
 
-# The call for an action, and the faults that do not matter: those of what is there already, and SPAWN_ERROR, after which
+# The call for an action, and the faults that do not matter: those of what is so already, and SPAWN_ERROR, after which
 # supervisord goes on trying, so that by now it may have started the program by itself.
 ACTIONS: dict[str, tuple[str, tuple[int, ...]]] = {
     "stop": ("stopProcess", (rpc.NOT_RUNNING,)),
@@ -226,12 +228,10 @@ class Execution:
         """In the order of the calls at each turn."""
         actions, order = self.plan.actions, self.snapshot.order
         unloaded, loaded = [*actions.updated, *actions.removed], [*actions.added, *actions.updated]
-        whole = {*unloaded, *loaded}
         down = {process.name for group in unloaded for process in self.snapshot.loaded(group)}
-        down |= {name for name in [*actions.stopped, *actions.restarted] if name.group not in whole}
-        # BACKOFF counts as running for supervisord, and its next attempt may be minutes away.
-        starting = [process for process in self.snapshot.processes.values() if process.name in actions.started]
-        down |= {process.name for process in starting if process.state in ("BACKOFF", "STOPPING")}
+        down.update(actions.stopped, actions.restarted)
+        stuck = {process.name for process in self.snapshot.processes.values() if process.state in STUCK}
+        down |= stuck.intersection(actions.started)
         # As supervisord does: the last to be started is the first to be stopped.
         stops = {name: Job("stop", name) for name in sorted(down, key=order, reverse=True)}
         unloads = {
@@ -246,9 +246,9 @@ class Execution:
         before: list[Job] = []
         # Programs with autostart too: when asked, supervisord says at once that there is no such command.
         for name in sorted([*actions.started, *actions.restarted], key=order):
-            after = [jobs[key] for jobs, key in ((loads, name.group), (stops, name)) if key in jobs]
+            after = [job for job in (loads.get(name.group), stops.get(name)) if job]
             starts.append(Job("start", name, after))
-            if self.request.one_by_one and name in actions.restarted and name.group not in whole:
+            if self.request.one_by_one and name in actions.restarted and name.group not in loads:
                 # The first that fails ends the series, so that those after it serve on.
                 stops[name].after, before = before, starts[-1:]
         signals = [Job("signal", name) for name in sorted(actions.signalled, key=order)]
@@ -270,6 +270,7 @@ class Execution:
                 time.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
             for job, answer in zip(turn, self.supervisor.multicall([self._call(job) for job in turn])):
+                job.began = job.began or time.monotonic()
                 try:
                     job.ended = self._asked(job, answer) if job.asks else self._looked(job, answer)
                 except ProgramFailed as failure:
@@ -286,7 +287,6 @@ class Execution:
     def _asked(self, job: Job, answer: Any) -> bool:
         """Takes the answer to an action; says whether the job has ended."""
         group, done = job.name.group, self.done
-        job.began = job.began or time.monotonic()
         if isinstance(answer, Fault) and answer.code not in ACTIONS[job.action][1]:
             if answer.code == rpc.STILL_RUNNING and not self._is_late(job):
                 # supervisord just started one again that had ended by itself.
@@ -314,7 +314,6 @@ class Execution:
     def _looked(self, job: Job, answer: Any) -> bool:
         """Takes what a process is now; says whether the job has ended."""
         name, planned, done = job.name, self.plan.actions, self.done
-        job.began = job.began or time.monotonic()
         if isinstance(answer, Fault):
             raise ProgramFailed(name, f"it is gone from supervisord in the middle of this task ({answer.text})")
         process = Process.of(answer)
@@ -386,26 +385,42 @@ class Execution:
     # Failure
 
     def _report(self, failures: Sequence[ProgramFailed]) -> SupervisorError:
-        failures = sorted(failures, key=lambda failure: str(failure.name))
         now = status.all_processes(self.supervisor)
-        endings = status.last_endings(self.supervisor, now)
-        failed = [now[failure.name] for failure in failures if failure.name in now]
+        failures = sorted(failures, key=lambda failure: str(failure.name))
+        failed = {failure.name: now[failure.name] for failure in failures if failure.name in now}
         lines = self.request.log_lines
-        tails = status.log_tails(self.supervisor, failed, max(lines, evidence.LINES_TO_READ) if lines else 0)
+        tails = status.log_tails(
+            self.supervisor, [*failed.values()], max(lines, evidence.LINES_TO_READ) if lines else 0
+        )
         past = evidence.read_histories(self.supervisor, now)
         refusals = {failure.name: failure.refusal for failure in failures if failure.refusal}
-        ended = [now[failure.name] for failure in failures if failure.name in now and _ended(failure, now)]
-        known = evidence.gather(self.supervisor, ended, tails, past, health={}, refusals=refusals)
-        reports = [
-            _failure(
-                failure,
-                now.get(failure.name),
-                endings.get(failure.name) if failure.died else None,
-                tails[failure.name].last(lines) if failure.name in tails else None,
-                explain(known[failure.name]) if failure.name in known else [],
-            )
+        # One that can't be stopped has no cause of an ending.
+        ended = [
+            failed[failure.name]
             for failure in failures
+            if failure.name in failed
+            and (failure.refusal or failure.died or failed[failure.name].state in (*FAILED_STARTS, "BACKOFF"))
         ]
+        known = evidence.gather(self.supervisor, ended, tails, past, health={}, refusals=refusals)
+        reports: list[dict[str, Any]] = []
+        for failure in failures:
+            name = failure.name
+            facts = failed[name].as_result() if name in failed else {}
+            endings = past[name].endings if failure.died and name in past else []
+            tail = tails[name].last(lines) if name in tails else status.Tails([], [])
+            report: dict[str, Any] = {
+                "name": str(name),
+                "reason": failure.reason,
+                **{key: facts.get(key) for key in ("state", "spawn_error", "exit_status", "logfiles")},
+                "ending": endings[-1] if endings else None,
+                "stdout_tail": tail.stdout,
+                "stderr_tail": tail.stderr,
+                "causes": explain(known[name]) if name in known else [],
+            }
+            if endings:
+                exit_status = re.fullmatch(r"exit status (\d+)", endings[-1])
+                report["exit_status"] = int(exit_status[1]) if exit_status else None
+            reports.append(report)
         selected = status.those_named(now, self.plan.selected)
         error = SupervisorError(
             f"state {self.plan.state} failed for {', '.join(report['name'] for report in reports)}.\n"
@@ -413,33 +428,6 @@ class Execution:
         )
         error.details = {"failures": reports, "processes": [process.as_result() for process in selected]}
         return error
-
-
-def _ended(failure: ProgramFailed, now: dict[Name, Process]) -> bool:
-    """Whether it failed to run; one that can't be stopped has no such cause."""
-    return bool(failure.refusal) or failure.died or now[failure.name].state in (*FAILED_STARTS, "BACKOFF")
-
-
-def _failure(
-    failure: ProgramFailed,
-    process: Process | None,
-    ending: status.Ending | None,
-    tails: status.Tails | None,
-    causes: list[dict[str, str]],
-) -> dict[str, Any]:
-    known = process.as_result() if process else {}
-    return {
-        "name": str(failure.name),
-        "state": known.get("state"),
-        "reason": failure.reason,
-        "spawn_error": known.get("spawn_error"),
-        "exit_status": ending.status if ending else known.get("exit_status"),
-        "ending": ending.how if ending else None,
-        "logfiles": known.get("logfiles"),
-        "stdout_tail": tails.stdout if tails else [],
-        "stderr_tail": tails.stderr if tails else [],
-        "causes": causes,
-    }
 
 
 def _in_words(report: dict[str, Any]) -> str:

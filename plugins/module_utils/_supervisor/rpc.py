@@ -13,7 +13,7 @@ import socket
 import time
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -58,6 +58,7 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "server_url": {"type": "str"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
+    "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
 
 
@@ -159,7 +160,7 @@ class Connection:
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Connection:
         """That of a module, whose argument_spec has CONNECTION_OPTIONS and connect_timeout."""
-        return cls(**{name: params[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
+        return cls(**{each.name: params[each.name] for each in fields(cls)})
 
 
 def require_not_negative(**options: float) -> None:
@@ -210,7 +211,7 @@ def _settings(path: str) -> _supervisor_ctl.Settings | None:
         raise SupervisorError(f"config {path}: {error}; correct the file, or set server_url") from None
 
 
-class _UnixHTTPConnection(http.client.HTTPConnection):
+class UnixHTTPConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -250,7 +251,7 @@ class Supervisor:
             self._headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
         self._http: http.client.HTTPConnection
         if self.address.path:
-            self._http = _UnixHTTPConnection(self.address.path, call_timeout)
+            self._http = UnixHTTPConnection(self.address.path, call_timeout)
         else:
             self._http = http.client.HTTPConnection(self.address.host, self.address.port, timeout=call_timeout)
 
