@@ -24,7 +24,6 @@ UNIT = "supervisord.service"
 COMMAND_LIMIT = 5
 # What a probe may take beyond its limit, for threads that get no processor.
 GRACE = 0.5
-NO_LOG = status.Tails([], [])
 UNWELL_STATES = ("BACKOFF", "FATAL", "UNKNOWN")
 
 
@@ -84,9 +83,8 @@ def _look(
     past = evidence.read_histories(supervisor, known)
     health = _health_of(shown, checks)
     unwell = [process for process in shown if not _is_well(process, health.get(process.name), past.get(process.name))]
-    tails = status.log_tails(supervisor, unwell, max(log_lines, evidence.LINES_TO_READ) if log_lines else 0)
     unhealthy = {name: result.text for name, result in health.items() if not result.well}
-    known_of = evidence.gather(supervisor, unwell, tails, past, health=unhealthy, refusals={})
+    shown_of = evidence.gather(supervisor, unwell, past, log_lines, health=unhealthy, refusals={})
     table = host.ProcessTable() if supervisor.address.path else None
     return {
         **facts,
@@ -96,8 +94,8 @@ def _look(
             {
                 **_facts(process, table, past.get(process.name), health.get(process.name)),
                 "well": process not in unwell,
-                "causes": causes.explain(known_of[process.name]) if process in unwell else [],
-                "log_tail": tails.get(process.name, NO_LOG).last(log_lines)._asdict(),
+                "causes": shown_of.get(process.name, evidence.NOTHING).causes,
+                "log_tail": shown_of.get(process.name, evidence.NOTHING).tails._asdict(),
             }
             for process in shown
         ],

@@ -363,7 +363,7 @@ unit supervisord: ActiveState=active
     The unit supervisord is active, and its socket is missing: it is just starting, or listens elsewhere. -> Restart it
     if its configuration has changed since it started: systemctl restart supervisord. Or compare file= in its section
     [unix_http_server] with where it was looked for.
-unit supervisord: NotRunning|NoSocket|Refused
+unit supervisord: NotRunning
     supervisord was not started, and no systemd here keeps it alive; or it listens elsewhere. -> Start it, or correct
     the address.
 """)

@@ -9,11 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import Evidence, no_holder
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import (
+    Evidence,
+    explain,
+    no_holder,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 
 # A traceback may be longer than what is shown of a log.
@@ -46,6 +51,16 @@ class History:
     endings: list[str] = field(default_factory=list)
     # Whether it is down without having been stopped, so that a start is supervisord's own.
     comes_back: bool = False
+
+
+class Known(NamedTuple):
+    """What is shown of a process that is not well."""
+
+    causes: list[dict[str, str]]
+    tails: status.Tails
+
+
+NOTHING = Known([], status.Tails([], []))
 
 
 def histories(log: str) -> dict[str, History]:
@@ -85,13 +100,13 @@ def read_histories(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Na
 def gather(
     supervisor: rpc.Supervisor,
     processes: Sequence[Process],
-    tails: Mapping[Name, status.Tails],
     past: Mapping[Name, History],
+    log_lines: int,
     health: Mapping[Name, str],
     refusals: Mapping[Name, str],
-) -> dict[Name, Evidence]:
+) -> dict[Name, Known]:
     """What is known of processes that are not well, by their health, by supervisord's refusal to start them, or by
-    their state."""
+    their state. Without log_lines, no log is looked into."""
     if not processes:
         return {}
     settings = {Name(info["group"], info["name"]): info for info in supervisor.call("getAllConfigInfo")}
@@ -100,16 +115,17 @@ def gather(
     if local and any(process.name not in health for process in processes):
         strays = host.ProcessTable().strays(supervisor.call("getPID"), supervisor.address.url)
     kills = host.kernel_kills() if local else {}
-    found: dict[Name, Evidence] = {}
+    tails = status.log_tails(supervisor, processes, max(log_lines, LINES_TO_READ) if log_lines else 0)
+    found: dict[Name, Known] = {}
     for process in processes:
         name = process.name
-        tail = tails.get(name, status.Tails([], []))
+        tail = tails[name]
         history = past.get(name, History())
         info = settings.get(name, {})
         command, uid = str(info.get("command") or ""), info.get("uid")
         launched = launcher.config_of(command) if local else None
         pids = {history.pid, *(int(pid) for lines in tail for line in lines for pid in _KILLED_WORKER.findall(line))}
-        found[name] = Evidence(
+        known = Evidence(
             name=str(name),
             up=name in health,
             spawn_error=refusals.get(name, "") or process.spawn_error,
@@ -128,6 +144,7 @@ def gather(
             health=health.get(name, ""),
             holder=host.holder if local else no_holder,
         )
+        found[name] = Known(explain(known), tail.last(log_lines))
     return found
 
 

@@ -47,7 +47,7 @@ class Block(NamedTuple):
 
     @property
     def is_program(self) -> bool:
-        return _is_program(self.name)
+        return self.name.startswith(tuple(f"{kind}:" for kind in KINDS))
 
 
 @dataclass
@@ -57,10 +57,6 @@ class Plan:
     sections: list[str] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
-
-
-def _is_program(name: str) -> bool:
-    return name.startswith(tuple(f"{kind}:" for kind in KINDS))
 
 
 def needs_look(config: str = CONFIG, written_last: str = WRITTEN_LAST) -> bool:
@@ -158,7 +154,7 @@ def _refusal(config: str, kept: str, plan: Plan) -> str:
 def _refuse_what_moves_not(config: str, text: str, rest: str, moved: Sequence[Block]) -> None:
     """What would mean something else in another file, or after it was taken apart."""
     whole, parts = _sections(text), _sections(rest)
-    missed = [name for name in parts if _is_program(name)]
+    missed = [name for name in parts if Block(name, "").is_program]
     for block in moved:
         for name, options in _sections(block.text).items():
             parts.setdefault(name, {}).update(options)

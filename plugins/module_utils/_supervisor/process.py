@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import evidence, rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import plan as planning
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import explain, in_words
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import in_words
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.plan import (
     Actions,
     Plan,
@@ -56,6 +56,10 @@ class Request:
     require_running: bool = True
     exclude: Sequence[str] = ()
 
+    @property
+    def reads_files(self) -> bool:
+        return self.load and self.state in planning.LOADING_STATES
+
 
 def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[str, Any]:
     """The module's result; a SupervisorError has what was done so far in its details."""
@@ -70,20 +74,15 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         connection = replace(connection, connect_timeout=0)
     try:
         supervisor = rpc.connect(connection)
-    except rpc.OtherLogin as error:
-        if request.require_running:
-            raise
-        return _nothing_to_do(error)
-    except rpc.NotRunning as error:
+    except (rpc.OtherLogin, rpc.NotRunning) as error:
         if not request.require_running:
-            return _nothing_to_do(error)
-        if not check_mode:
+            return {**_result(Actions()), "skipped_reason": str(error)}
+        if isinstance(error, rpc.OtherLogin) or not check_mode:
             raise
         return _without_supervisord(request.state, names, error)
     with closing(supervisor):
-        reread = request.load and request.state in planning.LOADING_STATES
         names = status.choose(names, status.all_processes(supervisor))
-        snapshot = planning.take_snapshot(supervisor, names, reread)
+        snapshot = planning.take_snapshot(supervisor, names, request.reads_files)
         plan = planning.make_plan(snapshot, request.state, names, request.prune, request.exclude)
         if plan.errors:
             raise SupervisorError("Nothing was changed. " + " ".join(plan.errors))
@@ -91,11 +90,21 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         if not check_mode:
             done = Execution(supervisor, snapshot, plan, request, signal_name).run()
             processes = status.all_processes(supervisor)
+    selected = status.those_named(processes, plan.selected)
+    return _result(done, selected, plan.warnings, planning.diff(snapshot, plan, signal_name))
+
+
+def _result(
+    done: Actions,
+    processes: Sequence[Process] = (),
+    warnings: Sequence[str] = (),
+    diff: dict[str, str] | None = None,
+) -> dict[str, Any]:
     return {
         **done.as_result(),
-        "processes": [process.as_result() for process in status.those_named(processes, plan.selected)],
-        "warnings": plan.warnings,
-        "diff": planning.diff(snapshot, plan, signal_name),
+        "processes": [process.as_result() for process in processes],
+        "warnings": [*warnings],
+        "diff": diff or planning.diff_of([], []),
     }
 
 
@@ -116,24 +125,13 @@ def _signal_name(request: Request) -> str:
 
 
 def _refuse_contradictions(request: Request) -> None:
-    loads = request.load and request.state in planning.LOADING_STATES
     if request.state == "present" and not request.load:
         raise SupervisorError("state present loads what the files say: load must be true with it")
-    if request.prune and not loads:
+    if request.prune and not request.reads_files:
         raise SupervisorError(
             f"prune needs the configuration files, which state {request.state} with load {str(request.load).lower()} "
             f"does not read; it goes with load true and the states {', '.join(planning.LOADING_STATES)}"
         )
-
-
-def _nothing_to_do(error: rpc.SupervisorError) -> dict[str, Any]:
-    return {
-        **Actions().as_result(),
-        "processes": [],
-        "warnings": [],
-        "diff": planning.diff_of([], []),
-        "skipped_reason": str(error),
-    }
 
 
 def _without_supervisord(state: str, names: Sequence[Name], error: rpc.NotRunning) -> dict[str, Any]:
@@ -145,16 +143,10 @@ def _without_supervisord(state: str, names: Sequence[Name], error: rpc.NotRunnin
         actions.started = list(names)
     if state == "signalled":
         actions.signalled = list(names)
-    result = actions.as_result()
-    after = {"present": "loaded", "started": "RUNNING", "restarted": "RUNNING", "signalled": "signalled"}
-    return {
-        **result,
-        "processes": [],
-        "warnings": [f"supervisord is not there yet, so this check knows none of its programs: {error}"],
-        "diff": planning.diff_of(
-            [(name, "not loaded") for name in names], [(name, after.get(state, "not loaded")) for name in names]
-        ),
-    }
+    after = {"present": "loaded", "started": "RUNNING", "restarted": "RUNNING", "signalled": "signalled"}.get(state)
+    diff = planning.diff_of([(name, "not loaded") for name in names], [(name, after or "not loaded") for name in names])
+    warning = f"supervisord is not there yet, so this check knows none of its programs: {error}"
+    return _result(actions, (), [warning], diff)
 
 
 class ProgramFailed(Exception):
@@ -388,34 +380,27 @@ class Execution:
         now = status.all_processes(self.supervisor)
         failures = sorted(failures, key=lambda failure: str(failure.name))
         failed = {failure.name: now[failure.name] for failure in failures if failure.name in now}
-        lines = self.request.log_lines
-        tails = status.log_tails(
-            self.supervisor, [*failed.values()], max(lines, evidence.LINES_TO_READ) if lines else 0
-        )
         past = evidence.read_histories(self.supervisor, now)
         refusals = {failure.name: failure.refusal for failure in failures if failure.refusal}
-        # One that can't be stopped has no cause of an ending.
-        ended = [
-            failed[failure.name]
-            for failure in failures
-            if failure.name in failed
-            and (failure.refusal or failure.died or failed[failure.name].state in (*FAILED_STARTS, "BACKOFF"))
-        ]
-        known = evidence.gather(self.supervisor, ended, tails, past, health={}, refusals=refusals)
+        known = evidence.gather(
+            self.supervisor, [*failed.values()], past, self.request.log_lines, health={}, refusals=refusals
+        )
         reports: list[dict[str, Any]] = []
         for failure in failures:
             name = failure.name
             facts = failed[name].as_result() if name in failed else {}
             endings = past[name].endings if failure.died and name in past else []
-            tail = tails[name].last(lines) if name in tails else status.Tails([], [])
+            causes, tails = known.get(name, evidence.NOTHING)
+            # One that can't be stopped has no cause of an ending.
+            ended = failure.refusal or failure.died or facts.get("state") in (*FAILED_STARTS, "BACKOFF")
             report: dict[str, Any] = {
                 "name": str(name),
                 "reason": failure.reason,
                 **{key: facts.get(key) for key in ("state", "spawn_error", "exit_status", "logfiles")},
                 "ending": endings[-1] if endings else None,
-                "stdout_tail": tail.stdout,
-                "stderr_tail": tail.stderr,
-                "causes": explain(known[name]) if name in known else [],
+                "stdout_tail": tails.stdout,
+                "stderr_tail": tails.stderr,
+                "causes": causes if ended else [],
             }
             if endings:
                 exit_status = re.fullmatch(r"exit status (\d+)", endings[-1])

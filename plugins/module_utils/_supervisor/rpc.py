@@ -70,31 +70,11 @@ class SupervisorError(Exception):
         self.details: dict[str, Any] = {}
 
 
-class BadServerUrl(SupervisorError):
-    pass
-
-
 class NotRunning(SupervisorError):
     """Nobody listens at the address."""
 
 
-class NoSocket(NotRunning):
-    pass
-
-
-class Refused(NotRunning):
-    pass
-
-
-class AccessDenied(SupervisorError):
-    pass
-
-
-class BadLogin(SupervisorError):
-    pass
-
-
-class OtherLogin(BadLogin):
+class OtherLogin(SupervisorError):
     """The login of the configuration file is not, or not yet, that of the supervisord that runs."""
 
 
@@ -107,10 +87,6 @@ class ConnectionLost(SupervisorError):
 
 
 class NoAnswer(SupervisorError):
-    pass
-
-
-class NotSupervisord(SupervisorError):
     pass
 
 
@@ -179,7 +155,7 @@ def parse_url(url: str, label: str = "server_url") -> Address:
     if url.startswith("unix://"):
         path = url[len("unix://") :]
         if not path.startswith("/"):
-            raise BadServerUrl(
+            raise SupervisorError(
                 f"{label} {url}: the path must be absolute, as in unix:///run/supervisor/supervisor.sock"
             )
         return Address(url, path=path)
@@ -187,14 +163,14 @@ def parse_url(url: str, label: str = "server_url") -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadServerUrl(f"{label} {url}: {error}; allowed is {URL_FORMS}") from None
+        raise SupervisorError(f"{label} {url}: {error}; allowed is {URL_FORMS}") from None
     if "@" in parts.netloc:
         # The URL is not repeated, since it holds the password.
-        raise BadServerUrl(f"{label} holds a user name or password; set username and password instead")
+        raise SupervisorError(f"{label} holds a user name or password; set username and password instead")
     if parts.scheme != "http":
-        raise BadServerUrl(f"{label} {url}: unknown kind of address; allowed is {URL_FORMS}")
+        raise SupervisorError(f"{label} {url}: unknown kind of address; allowed is {URL_FORMS}")
     if not parts.hostname or not port or parts.path not in ("", "/", "/RPC2") or parts.query or parts.fragment:
-        raise BadServerUrl(f"{label} {url}: a host and a port and nothing else must follow; allowed is {URL_FORMS}")
+        raise SupervisorError(f"{label} {url}: a host and a port and nothing else must follow; allowed is {URL_FORMS}")
     return Address(url, host=parts.hostname, port=port)
 
 
@@ -202,7 +178,7 @@ def _settings(path: str) -> _supervisor_ctl.Settings | None:
     try:
         return _supervisor_ctl.read(path)
     except PermissionError:
-        raise AccessDenied(
+        raise SupervisorError(
             f"config {path}: permission denied for user id {os.geteuid()}; run the task with become, or set server_url"
         ) from None
     except OSError as error:
@@ -284,7 +260,7 @@ class Supervisor:
                 "wait until it is back, or start it"
             )
         if fault.code == UNKNOWN_METHOD:
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"supervisord at {self.address} does not know the call supervisor.{call.method}; "
                 "its configuration needs the section [rpcinterface:supervisor]"
             )
@@ -294,13 +270,13 @@ class Supervisor:
         try:
             (answers,), _method = xmlrpc.client.loads(_NOT_XML.sub(b"?", data))
         except xmlrpc.client.Fault as fault:
-            raise NotSupervisord(f"{self.address} refused system.multicall: {redact(fault.faultString)}") from None
+            raise SupervisorError(f"{self.address} refused system.multicall: {redact(fault.faultString)}") from None
         except (ExpatError, xmlrpc.client.ResponseError, ValueError, TypeError):
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"{self.address} answered with something that is not XML-RPC; is it supervisord?"
             ) from None
         if not isinstance(answers, list):
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"{self.address} answered system.multicall with no list of answers; is it supervisord?"
             )
         return answers
@@ -326,7 +302,7 @@ class Supervisor:
             ) from None
         except http.client.HTTPException as error:
             self.close()
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"{self.address} does not speak HTTP as supervisord does ({type(error).__name__}); check {self._label}"
             ) from None
         if response.status != 200:
@@ -344,17 +320,17 @@ class Supervisor:
     def _connect_error(self, error: OSError) -> SupervisorError:
         where = f"{self._label} {self.address.url}"
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return NoSocket(
+            return NotRunning(
                 f"{where}: there is no socket {self.address.path}. supervisord is not running, or the file= of its "
                 f"[unix_http_server] is another one; start supervisord or {self._fix}"
             )
         if isinstance(error, ConnectionRefusedError):
-            return Refused(
+            return NotRunning(
                 f"{where}: connection refused, nobody listens at {self.address}. supervisord is not running, "
                 f"or its configuration has no HTTP server there; start supervisord or {self._fix}"
             )
         if isinstance(error, PermissionError):
-            return AccessDenied(
+            return SupervisorError(
                 f"{where}: permission denied for user id {os.geteuid()}; run the task with become. Who may use the "
                 "socket is set by chmod and chown in the section [unix_http_server] of supervisord's configuration"
             )
@@ -362,8 +338,8 @@ class Supervisor:
             # EAGAIN is a Unix socket's full queue: supervisord is there and does not get round to accepting.
             return NoAnswer(f"{where}: supervisord accepts no connection within {self._call_timeout:g} s; it hangs")
         if isinstance(error, socket.gaierror):
-            return BadServerUrl(f"{where}: the host name {self.address.host} is unknown ({error.strerror})")
-        return BadServerUrl(f"{where}: cannot connect: {error.strerror or error}")
+            return SupervisorError(f"{where}: the host name {self.address.host} is unknown ({error.strerror})")
+        return SupervisorError(f"{where}: cannot connect: {error.strerror or error}")
 
     def _http_error(self, status: int, reason: str, method: str) -> SupervisorError:
         if status == 401 and self._login_of_file:
@@ -372,12 +348,12 @@ class Supervisor:
                 f"{self._config} has (HTTP 401); restart it if that file has changed since, or correct the file"
             )
         if status == 401 and self._username is None:
-            return BadLogin(
+            return SupervisorError(
                 f"supervisord at {self.address} asks for a user name and a password (HTTP 401): "
                 "set the options username and password"
             )
         if status == 401:
-            return BadLogin(
+            return SupervisorError(
                 f"supervisord at {self.address} refused the user name {self._username} with this password (HTTP 401): "
                 "compare both with the section [unix_http_server] or [inet_http_server] of its configuration"
             )
@@ -385,7 +361,7 @@ class Supervisor:
             return SupervisorError(
                 f"supervisord at {self.address} failed inside {method} (HTTP 500); its own log says why"
             )
-        return NotSupervisord(f"{self.address} answered HTTP {status} {reason}; is server_url that of supervisord?")
+        return SupervisorError(f"{self.address} answered HTTP {status} {reason}; is server_url that of supervisord?")
 
 
 def connect(connection: Connection) -> Supervisor:
