@@ -251,7 +251,6 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "health": {"type": "list", "elements": "dict", "default": [], "options": HEALTH_OPTIONS},
             "connect_timeout": {"type": "int", "default": 0},
-            "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 10},
         },
         required_together=[("username", "password")],

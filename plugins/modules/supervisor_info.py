@@ -189,7 +189,6 @@ def main() -> None:
             **CONNECTION_OPTIONS,
             "names": {"type": "list", "elements": "str", "default": []},
             "connect_timeout": {"type": "int", "default": 0},
-            "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 0},
             "reread": {"type": "bool", "default": False},
         },

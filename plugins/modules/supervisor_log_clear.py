@@ -90,7 +90,6 @@ def main() -> None:
             **CONNECTION_OPTIONS,
             "names": {"type": "list", "elements": "str", "required": True},
             "connect_timeout": {"type": "int", "default": 10},
-            "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },
         required_together=[("username", "password")],
         supports_check_mode=True,

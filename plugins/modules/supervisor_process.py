@@ -351,7 +351,6 @@ def main() -> None:
             "require_running": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 300},
             "connect_timeout": {"type": "int", "default": 10},
-            "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "log_lines": {"type": "int", "default": 20},
         },
         required_if=[("state", "signalled", ["signal"])],

@@ -25,6 +25,7 @@ from _supervisor_daemon import (  # noqa: F401
 )
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import causes, evidence
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.app_status import look
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import SupervisorError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as supervisord has it on a host")
@@ -271,6 +272,18 @@ def test_configuration_keeps_secrets(own_daemon: Daemon) -> None:
     with pytest.raises(SupervisorError, match="Likely cause") as caught:
         own_daemon.run("x")
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_brief_log_of_supervisord_has_the_last_ending(own_daemon: Daemon) -> None:
+    own_daemon.program("web", "exit 3", startsecs=1, startretries=1, autostart="false")
+    configured(own_daemon, "loglevel=warn")
+    own_daemon.start()
+    with pytest.raises(SupervisorError) as caught:
+        own_daemon.run("web")
+    (report,) = caught.value.details["failures"]
+    assert (report["ending"], report["exit_status"]) == ("exit status 3", 3)
+    (process,) = look(own_daemon.connection(), [], [], 10)["processes"]
+    assert process["restarts"] is None
 
 
 def test_a_stop_that_fails_has_no_cause_of_an_ending(own_daemon: Daemon) -> None:

@@ -42,10 +42,10 @@ def test_the_file_says_where_and_who(daemon: Daemon) -> None:
 
 
 def test_an_option_goes_before_the_file(daemon: Daemon) -> None:
-    with pytest.raises(rpc.BadLogin, match="refused the user name ops"):
+    with pytest.raises(rpc.SupervisorError, match="refused the user name ops"):
         rpc.connect(by_file(daemon, username="ops", password="wrong"))
     # A login is for the server that it was written for.
-    with pytest.raises(rpc.BadLogin, match="asks for a user name"):
+    with pytest.raises(rpc.SupervisorError, match="asks for a user name"):
         rpc.connect(by_file(daemon, server_url=daemon.url))
     rpc.connect(by_file(daemon, server_url=daemon.url, **daemon.login)).close()
 
@@ -66,7 +66,7 @@ def test_a_login_that_supervisord_has_not_taken_over(daemon: Daemon, login: str)
 def test_a_socket_that_supervisord_has_not_taken_over(daemon: Daemon) -> None:
     daemon.extra = f"[supervisorctl]\nserverurl=unix://{daemon.folder}/new.sock\n{LOGIN}"
     daemon.write()
-    with pytest.raises(rpc.NoSocket, match=f"{daemon.config}: serverurl .*/new.sock.*has changed since"):
+    with pytest.raises(rpc.NotRunning, match=f"{daemon.config}: serverurl .*/new.sock.*has changed since"):
         rpc.connect(by_file(daemon))
 
 
@@ -140,7 +140,7 @@ def test_a_closed_file(daemon: Daemon) -> None:
     daemon.config.chmod(0o600)
     os.seteuid(65534)
     try:
-        with pytest.raises(rpc.AccessDenied, match="become"):
+        with pytest.raises(rpc.SupervisorError, match="become"):
             rpc.connect(by_file(daemon))
     finally:
         os.seteuid(0)

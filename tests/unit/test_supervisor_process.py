@@ -24,7 +24,7 @@ from _supervisor_daemon import (  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import plan as planning
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import process as acting
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Execution, Request, drive
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.process import Execution, Job, Request
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.rpc import SupervisorError
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name
 
@@ -270,7 +270,7 @@ def test_a_program_that_came_back_after_its_stop_is_stopped_again(daemon: Daemon
     daemon.program("web")
     daemon.start()
     stopping = execution(daemon, Request(["web"], "stopped", timeout=2))
-    assert drive(stopping.supervisor, [stopping._await(Name("web", "web"))]) == []
+    assert stopping.drive([Job("stop", Name("web", "web"), asks=False)]) == []
     assert daemon.states() == {"web": "STOPPED"}
 
 
@@ -281,9 +281,29 @@ def test_a_group_with_a_program_that_came_back_is_unloaded_once_it_is_down(daemo
     unloading.snapshot.processes.clear()
     stopper = threading.Timer(0.3, daemon.call, ["stopProcess", "web", False])
     stopper.start()
-    assert drive(unloading.supervisor, [unloading._remove_group("web")]) == []
+    assert unloading.drive([Job("unload", Name("web"))]) == []
     stopper.join()
     assert daemon.states() == {}
+
+
+def test_a_program_that_came_back_before_its_group_was_unloaded_is_stopped_again(daemon: Daemon) -> None:
+    daemon.program("web")
+    daemon.start()
+    down = Job("stop", Name("web", "web"), asks=False, ended=True)
+    assert execution(daemon, Request(["web"], "absent")).drive([down, Job("unload", Name("web"), [down])]) == []
+    assert daemon.states() == {}
+
+
+def test_a_group_stays_loaded_when_one_of_it_does_not_stop(daemon: Daemon) -> None:
+    daemon.program("stubborn", IGNORE_TERM, stopwaitsecs=60)
+    daemon.program("web")
+    daemon.extra = "[group:both]\nprograms=stubborn,web"
+    daemon.start()
+    daemon.until_ready("stubborn")
+    error = failure(daemon, "both", state="absent", timeout=2)
+    assert [report["name"] for report in error.details["failures"]] == ["both:stubborn"]
+    assert (error.details["removed"], error.details["stopped"]) == ([], ["both:web"])
+    assert daemon.states() == {"both:stubborn": "STOPPING", "both:web": "STOPPED"}
 
 
 def test_signalled(daemon: Daemon) -> None:

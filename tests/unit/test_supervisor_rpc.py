@@ -39,7 +39,7 @@ def free_port() -> int:
 def test_no_socket(tmp_path: Path) -> None:
     began = time.monotonic()
     error = refusal(f"unix://{tmp_path}/s.sock", connect_timeout=0.5)
-    assert isinstance(error, rpc.NoSocket)
+    assert isinstance(error, rpc.NotRunning)
     assert f"there is no socket {tmp_path}/s.sock" in str(error)
     assert "waited 0.5 s" in str(error)
     assert 0.2 < time.monotonic() - began < 3
@@ -51,7 +51,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
     port = free_port()
     for url in (f"unix://{tmp_path}/s.sock", f"http://127.0.0.1:{port}"):
         error = refusal(url)
-        assert isinstance(error, rpc.Refused)
+        assert isinstance(error, rpc.NotRunning)
         assert "connection refused" in str(error)
 
 
@@ -64,7 +64,6 @@ def test_permission_denied(own_daemon: Daemon) -> None:
         error = refusal(own_daemon.url)
     finally:
         os.seteuid(0)
-    assert isinstance(error, rpc.AccessDenied)
     assert "user id 65534" in str(error)
     assert "become" in str(error)
 
@@ -81,10 +80,8 @@ def test_passwords(own_daemon: Daemon, inet: bool) -> None:
     own_daemon.start()
     assert own_daemon.states() == {"web": "RUNNING"}
     missing = refusal(own_daemon.url)
-    assert isinstance(missing, rpc.BadLogin)
     assert "asks for a user name and a password" in str(missing)
     wrong = refusal(own_daemon.url, username="ops", password="hunter3")
-    assert isinstance(wrong, rpc.BadLogin)
     assert "refused the user name ops" in str(wrong)
     assert "hunter" not in str(wrong) + repr(own_daemon.connection())
 
@@ -138,7 +135,6 @@ def test_no_rpc_interface(own_daemon: Daemon) -> None:
 )
 def test_unknown_urls(url: str, named: str) -> None:
     error = refusal(url)
-    assert isinstance(error, rpc.BadServerUrl)
     assert "server_url" in str(error)
     assert named in str(error)
 
@@ -161,15 +157,14 @@ def website() -> Iterator[str]:
 
 def test_something_else_than_supervisord(website: str) -> None:
     error = refusal(website)
-    assert isinstance(error, rpc.NotSupervisord)
     assert "HTTP 501" in str(error)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (b"SSH-2.0-OpenSSH\r\n", rpc.NotSupervisord),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhey!", rpc.NotSupervisord),
+        (b"SSH-2.0-OpenSSH\r\n", rpc.SupervisorError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhey!", rpc.SupervisorError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<?xml", rpc.ConnectionLost),
         (b"", rpc.ConnectionLost),
         (None, rpc.NoAnswer),
@@ -214,7 +209,7 @@ def test_a_check_on_a_fresh_host(own_daemon: Daemon) -> None:
         result = own_daemon.run("web", state=state, check=True)
         assert not result["changed"]
         assert result["diff"]["before"] == result["diff"]["after"]
-    with pytest.raises(rpc.NoSocket):
+    with pytest.raises(rpc.NotRunning):
         run(own_daemon.connection(connect_timeout=0), Request(["web"], state="stopped"), check_mode=False)
 
 

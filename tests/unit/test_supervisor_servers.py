@@ -230,7 +230,7 @@ def test_a_supervisord_with_all_of_them(folder) -> None:
             assert server.call("getPID") == process.pid
             server.close()
         for url in (f"unix://{folder}/main.sock", f"http://127.0.0.1:{port}"):
-            with pytest.raises(rpc.BadLogin):
+            with pytest.raises(rpc.SupervisorError, match="asks for a user name and a password"):
                 rpc.connect(rpc.Connection(server_url=url))
         assert (folder / "more.sock").stat().st_mode & 0o777 == 0o750
         server = rpc.connect(rpc.Connection(config=str(config)))

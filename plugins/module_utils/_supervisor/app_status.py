@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,6 @@ UNIT = "supervisord.service"
 COMMAND_LIMIT = 5
 # What a probe may take beyond its limit, for threads that get no processor.
 GRACE = 0.5
-NO_LOG = status.Tails([], [])
 UNWELL_STATES = ("BACKOFF", "FATAL", "UNKNOWN")
 
 
@@ -56,11 +56,8 @@ def look(
     wanted = status.parse_names(names)
     probes = [_check_of(each) for each in checks]
     try:
-        supervisor = rpc.connect(connection)
-        try:
+        with closing(rpc.connect(connection)) as supervisor:
             return _look(supervisor, wanted, probes, log_lines)
-        finally:
-            supervisor.close()
     except (rpc.NotRunning, rpc.ShuttingDown, rpc.ConnectionLost, rpc.NoAnswer) as error:
         return _without_supervisord(error, wanted, log_lines)
 
@@ -79,33 +76,26 @@ def _check_of(options: Mapping[str, Any]) -> HealthCheck:
 def _look(
     supervisor: rpc.Supervisor, wanted: Sequence[Name], checks: Sequence[HealthCheck], log_lines: int
 ) -> dict[str, Any]:
-    version, state, pid = supervisor.multicall(
-        [rpc.Call(method) for method in ("getSupervisorVersion", "getState", "getPID")]
-    )
+    facts, _more = status.about(supervisor)
     known = status.all_processes(supervisor)
     wanted = status.choose(wanted, known)
     shown = status.those_named(known, wanted) if wanted else list(known.values())
     past = evidence.read_histories(supervisor, known)
     health = _health_of(shown, checks)
     unwell = [process for process in shown if not _is_well(process, health.get(process.name), past.get(process.name))]
-    tails = status.log_tails(supervisor, unwell, max(log_lines, evidence.LINES_TO_READ) if log_lines else 0)
     unhealthy = {name: result.text for name, result in health.items() if not result.well}
-    known_of = evidence.gather(supervisor, unwell, tails, past, health=unhealthy, refusals={})
+    shown_of = evidence.gather(supervisor, unwell, past, log_lines, health=unhealthy, refusals={})
     table = host.ProcessTable() if supervisor.address.path else None
     return {
-        "running": True,
-        "reason": None,
-        "version": version,
-        "state": state["statename"],
-        "pid": pid,
+        **facts,
         "causes": [],
         "log_tail": [],
         "processes": [
             {
                 **_facts(process, table, past.get(process.name), health.get(process.name)),
                 "well": process not in unwell,
-                "causes": causes.explain(known_of[process.name]) if process in unwell else [],
-                "log_tail": tails.get(process.name, NO_LOG).last(log_lines)._asdict(),
+                "causes": shown_of.get(process.name, evidence.NOTHING).causes,
+                "log_tail": shown_of.get(process.name, evidence.NOTHING).tails._asdict(),
             }
             for process in shown
         ],
@@ -119,7 +109,7 @@ def _is_well(process: Process, health: Health | None, past: evidence.History | N
     One that starts again because it ended is not, however often it runs for long enough to count as started.
     """
     failed = process.state in UNWELL_STATES or (process.state == "EXITED" and bool(process.spawn_error))
-    returns = process.state == "STARTING" and past is not None and past.restarts > 0
+    returns = process.state == "STARTING" and past is not None and bool(past.restarts)
     return not (failed or returns) and (health is None or health.well)
 
 
@@ -170,7 +160,11 @@ def probe_all(checks: Sequence[HealthCheck]) -> list[Health]:
     ]
 
 
-def probe(check: HealthCheck) -> Health:
+def _no_answer(check: Check, reason: str) -> Health:
+    return Health(f"no answer in {check.timeout:g} s: {reason}", well=False)
+
+
+def probe(check: Check) -> Health:
     began = time.monotonic()
     parts = urlsplit(check.url)
     tls = ssl.create_default_context() if parts.scheme == "https" else None
@@ -187,6 +181,14 @@ def probe(check: HealthCheck) -> Health:
     return Health(f"{answer} in {(time.monotonic() - began) * 1000:.0f} ms", well=True)
 
 
+def _connection_to(check: Check) -> http.client.HTTPConnection:
+    parts = urlsplit(check.url)
+    if check.unix_socket:
+        return rpc.UnixHTTPConnection(check.unix_socket, check.timeout)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname or "", parts.port, timeout=check.timeout)
+
+
 # --- without supervisord
 
 
@@ -200,15 +202,9 @@ def _without_supervisord(error: rpc.SupervisorError, wanted: Sequence[Name], log
     known = causes.Evidence(name="supervisord", unit=f"{type(error).__name__}\n{unit}", configuration=complaint)
     failed = bool(complaint) or "ActiveState=failed" in unit or "ActiveState=activating" in unit
     return {
-        "running": False,
-        "reason": str(error),
-        "version": None,
-        "state": None,
-        "pid": None,
+        **status.about_none(error, wanted),
         "causes": causes.explain(known),
         "log_tail": [rpc.redact(line) for line in journal.splitlines()][-log_lines:] if failed and log_lines else [],
-        "processes": [],
-        "missing": status.those_missing({}, wanted),
     }
 
 

@@ -9,12 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import launcher
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._processes import processes as host
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import Evidence, no_holder
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import (
+    Evidence,
+    explain,
+    no_holder,
+)
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.status import Name, Process
 
 # A traceback may be longer than what is shown of a log.
@@ -41,11 +45,22 @@ _KILLED_WORKER = re.compile(r"Worker \(pid:(\d+)\) was sent SIGKILL")
 class History:
     """What supervisord's log shows of one process since it was last started on request."""
 
-    restarts: int = 0
+    # None where the log is kept too brief to have the starts.
+    restarts: int | None = 0
     pid: int = 0
     endings: list[str] = field(default_factory=list)
     # Whether it is down without having been stopped, so that a start is supervisord's own.
     comes_back: bool = False
+
+
+class Known(NamedTuple):
+    """What is shown of a process that is not well."""
+
+    causes: list[dict[str, str]]
+    tails: status.Tails
+
+
+NOTHING = Known([], status.Tails([], []))
 
 
 def histories(log: str) -> dict[str, History]:
@@ -57,7 +72,7 @@ def histories(log: str) -> dict[str, History]:
         elif event["spawned"]:
             history = found.setdefault(event["spawned"], History())
             if history.comes_back:
-                history.restarts += 1
+                history.restarts = (history.restarts or 0) + 1
             else:
                 history.restarts, history.endings = 0, []
             history.pid, history.comes_back = int(event["pid"]), False
@@ -71,86 +86,66 @@ def histories(log: str) -> dict[str, History]:
 
 
 def read_histories(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, History]:
-    """Those of the processes that supervisord's log names; nothing where it can't be read or is kept too brief."""
+    """Those of the processes of which supervisord's log tells; nothing where it can't be read."""
     (log,) = supervisor.multicall([rpc.Call("readLog", (-status.MAIN_LOG_TAIL, 0))])
-    if isinstance(log, rpc.Fault) or not _INFO.search(str(log)):
+    if isinstance(log, rpc.Fault):
         return {}
-    known = histories(str(log))
-    # A name that two groups use is ambiguous.
+    known, starts = histories(str(log)), bool(_INFO.search(str(log)))
+    # A name that two groups use tells nothing.
     uses = Counter(name.process for name in names)
-    return {name: known.get(name.process or "", History()) for name in names if uses[name.process] == 1}
+    found = {name: known.get(name.process or "", History()) for name in names if uses[name.process] == 1}
+    return found if starts else {name: History(None, endings=each.endings[-1:]) for name, each in found.items()}
 
 
 def gather(
     supervisor: rpc.Supervisor,
     processes: Sequence[Process],
-    tails: Mapping[Name, status.Tails],
     past: Mapping[Name, History],
+    log_lines: int,
     health: Mapping[Name, str],
     refusals: Mapping[Name, str],
-) -> dict[Name, Evidence]:
+) -> dict[Name, Known]:
     """What is known of processes that are not well, by their health, by supervisord's refusal to start them, or by
-    their state."""
+    their state. Without log_lines, no log is looked into."""
     if not processes:
         return {}
     settings = {Name(info["group"], info["name"]): info for info in supervisor.call("getAllConfigInfo")}
     local = bool(supervisor.address.path)
-    strays = _strays(supervisor) if local and any(process.name not in health for process in processes) else {}
+    strays: Mapping[tuple[str, str], list[int]] = {}
+    if local and any(process.name not in health for process in processes):
+        strays = host.ProcessTable().strays(supervisor.call("getPID"), supervisor.address.url)
     kills = host.kernel_kills() if local else {}
-    return {
-        process.name: _evidence(
-            process,
-            settings.get(process.name, {}),
-            tails.get(process.name, status.Tails([], [])),
-            past.get(process.name, History()),
-            strays.get((process.name.group, process.name.process or ""), []),
-            health.get(process.name, ""),
-            refusals.get(process.name, ""),
-            kills,
-            local,
+    tails = status.log_tails(supervisor, processes, max(log_lines, LINES_TO_READ) if log_lines else 0)
+    found: dict[Name, Known] = {}
+    for process in processes:
+        name = process.name
+        tail = tails[name]
+        history = past.get(name, History())
+        info = settings.get(name, {})
+        command, uid = str(info.get("command") or ""), info.get("uid")
+        launched = launcher.config_of(command) if local else None
+        pids = {history.pid, *(int(pid) for lines in tail for line in lines for pid in _KILLED_WORKER.findall(line))}
+        known = Evidence(
+            name=str(name),
+            up=name in health,
+            spawn_error=refusals.get(name, "") or process.spawn_error,
+            endings=history.endings or _last_ending(process),
+            logs=[tail.stderr, tail.stdout],
+            log_paths=[process.stdout_log, process.stderr_log],
+            kernel=[
+                kills[pid].line
+                for pid in sorted(pids & kills.keys() | _kills_of(launched, kills))
+                if kills[pid].time > process.start - CLOCK_MARGIN
+            ],
+            strays=strays.get((name.group, name.process or ""), []),
+            command=command,
+            # supervisord writes none as a word.
+            user=launched.user if launched else host.user_name(uid) if local and isinstance(uid, int) else "",
+            health=health.get(name, ""),
+            holder=host.holder if local else no_holder,
         )
-        for process in processes
-    }
-
-
-def _strays(supervisor: rpc.Supervisor) -> dict[tuple[str, str], list[int]]:
-    return host.ProcessTable().strays(supervisor.call("getPID"), supervisor.address.url)
-
-
-def _evidence(
-    process: Process,
-    settings: Mapping[str, Any],
-    tails: status.Tails,
-    past: History,
-    strays: list[int],
-    health: str,
-    refusal: str,
-    kills: Mapping[int, host.Kill],
-    local: bool,
-) -> Evidence:
-    killed = {int(pid) for lines in tails for line in lines for pid in _KILLED_WORKER.findall(line)}
-    command = str(settings.get("command") or "")
-    launched = launcher.config_of(command) if local else None
-    uid = settings.get("uid")
-    return Evidence(
-        name=str(process.name),
-        up=bool(health),
-        spawn_error=refusal or process.spawn_error,
-        endings=past.endings or _last_ending(process),
-        logs=[tails.stderr, tails.stdout],
-        log_paths=[process.stdout_log, process.stderr_log],
-        kernel=[
-            kills[pid].line
-            for pid in sorted({past.pid, *killed} & kills.keys() | _kills_of(launched, kills))
-            if kills[pid].time > process.start - CLOCK_MARGIN
-        ],
-        strays=strays,
-        command=command,
-        # supervisord writes none as a word.
-        user=launched.user if launched else host.user_name(uid) if local and isinstance(uid, int) else "",
-        health=health,
-        holder=host.holder if local else no_holder,
-    )
+        found[name] = Known(explain(known), tail.last(log_lines))
+    return found
 
 
 def _kills_of(launched: launcher.Config | None, kills: Mapping[int, host.Kill]) -> set[int]:

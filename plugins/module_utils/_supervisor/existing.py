@@ -12,7 +12,8 @@ import configparser
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
@@ -47,7 +48,7 @@ class Block(NamedTuple):
 
     @property
     def is_program(self) -> bool:
-        return _is_program(self.name)
+        return self.name.startswith(tuple(f"{kind}:" for kind in KINDS))
 
 
 @dataclass
@@ -57,10 +58,6 @@ class TakeoverPlan:
     sections: list[str] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
-
-
-def _is_program(name: str) -> bool:
-    return name.startswith(tuple(f"{kind}:" for kind in KINDS))
 
 
 def needs_look(config: str = CONFIG, written_last: str = WRITTEN_LAST) -> bool:
@@ -158,7 +155,7 @@ def _refusal(config: str, kept: str, plan: TakeoverPlan) -> str:
 def _refuse_what_moves_not(config: str, text: str, rest: str, moved: Sequence[Block]) -> None:
     """What would mean something else in another file, or after it was taken apart."""
     whole, parts = _sections(text), _sections(rest)
-    missed = [name for name in parts if _is_program(name)]
+    missed = [name for name in parts if Block(name, "").is_program]
     for block in moved:
         for name, options in _sections(block.text).items():
             parts.setdefault(name, {}).update(options)
@@ -242,11 +239,9 @@ def _running(connection: rpc.Connection, names: set[str], restart: bool, unit_of
             f"writing the role's settings restarts supervisord, and what it runs can't be asked for: {error}\n"
             "Nothing was changed. Set supervisor_existing to restart, and all that it runs is restarted once"
         ) from None
-    try:
+    with closing(supervisor):
         pid = int(supervisor.call("getPID"))
         processes = status.all_processes(supervisor)
-    finally:
-        supervisor.close()
     unit = unit_of(pid)
     if unit not in ("", UNIT):
         raise rpc.SupervisorError(
@@ -264,15 +259,8 @@ def _sections(text: str) -> dict[str, dict[str, str]]:
     """As supervisor reads them (supervisor.options.UnhosedConfigParser)."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
     parser.read_string(text)
-    return dict(_pairs(parser))
-
-
-def _pairs(parser: configparser.RawConfigParser) -> Iterator[tuple[str, dict[str, str]]]:
-    defaults = dict(parser.defaults())
-    if defaults:
-        yield "DEFAULT", defaults
-    for name in parser.sections():
-        yield name, dict(parser.items(name))
+    defaults = {"DEFAULT": dict(parser.defaults())} if parser.defaults() else {}
+    return {**defaults, **{name: dict(parser.items(name)) for name in parser.sections()}}
 
 
 def _read(path: str) -> Optional[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc, status
@@ -20,8 +21,7 @@ def run(connection: rpc.Connection, names: Sequence[str], check_mode: bool) -> d
     """The module's result."""
     rpc.require_not_negative(connect_timeout=connection.connect_timeout)
     asked = status.parse_names(names)
-    supervisor = rpc.connect(connection)
-    try:
+    with closing(rpc.connect(connection)) as supervisor:
         known = status.all_processes(supervisor)
         wanted = status.choose(asked, known)
         unknown = status.those_missing(known, wanted)
@@ -34,8 +34,6 @@ def run(connection: rpc.Connection, names: Sequence[str], check_mode: bool) -> d
         full = [process for process in shown if any(before[process.name, channel] for channel in CHANNELS)]
         if not check_mode:
             _clear(supervisor, full)
-    finally:
-        supervisor.close()
     cleared = [
         {"name": str(process.name), "log": path, "bytes": before[process.name, channel]}
         for process in full

@@ -32,15 +32,9 @@ class ProgramSettings:
     order: tuple[int, int]
 
     @classmethod
-    def of(cls, info: dict[str, Any]) -> ProgramSettings:
-        return cls(
-            name=Name(info["group"], info["name"]),
-            autostart=info["autostart"],
-            startsecs=info["startsecs"],
-            startretries=info["startretries"],
-            exitcodes=info["exitcodes"],
-            order=(info["group_prio"], info["process_prio"]),
-        )
+    def of(cls, info: dict[str, Any]) -> Settings:
+        known = {key: info[key] for key in ("autostart", "startsecs", "startretries", "exitcodes")}
+        return cls(Name(info["group"], info["name"]), order=(info["group_prio"], info["process_prio"]), **known)
 
     @property
     def start_limit(self) -> float:

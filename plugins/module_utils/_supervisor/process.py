@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import re
 import signal as signals
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import evidence, rpc, status
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import plan as planning
-from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import explain, in_words
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.causes import in_words
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor.plan import (
     Actions,
     ProgramPlan,
@@ -35,7 +37,8 @@ FAILED_STARTS = {
     "FATAL": "supervisord gave up starting it",
     "UNKNOWN": "supervisord lost control of it",
 }
-START_REFUSED = "supervisord refused to start it: "
+# Not to be started as they are: BACKOFF is running for supervisord, and its next attempt may be minutes away.
+STUCK = ("BACKOFF", "STOPPING")
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.3
 
@@ -53,6 +56,10 @@ class Request:
     require_running: bool = True
     exclude: Sequence[str] = ()
 
+    @property
+    def reads_files(self) -> bool:
+        return self.load and self.state in planning.LOADING_STATES
+
 
 def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[str, Any]:
     """The module's result; a SupervisorError has what was done so far in its details."""
@@ -67,20 +74,15 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         connection = replace(connection, connect_timeout=0)
     try:
         supervisor = rpc.connect(connection)
-    except rpc.OtherLogin as error:
-        if request.require_running:
-            raise
-        return _nothing_to_do(error)
-    except rpc.NotRunning as error:
+    except (rpc.OtherLogin, rpc.NotRunning) as error:
         if not request.require_running:
-            return _nothing_to_do(error)
-        if not check_mode:
+            return {**_result(Actions()), "skipped_reason": str(error)}
+        if isinstance(error, rpc.OtherLogin) or not check_mode:
             raise
         return _without_supervisord(request.state, names, error)
-    try:
-        reread = request.load and request.state in planning.LOADING_STATES
+    with closing(supervisor):
         names = status.choose(names, status.all_processes(supervisor))
-        snapshot = planning.take_snapshot(supervisor, names, reread)
+        snapshot = planning.take_snapshot(supervisor, names, request.reads_files)
         plan = planning.make_plan(snapshot, request.state, names, request.prune, request.exclude)
         if plan.errors:
             raise SupervisorError("Nothing was changed. " + " ".join(plan.errors))
@@ -88,13 +90,21 @@ def run(connection: rpc.Connection, request: Request, check_mode: bool) -> dict[
         if not check_mode:
             done = Execution(supervisor, snapshot, plan, request, signal_name).run()
             processes = status.all_processes(supervisor)
-    finally:
-        supervisor.close()
+    selected = status.those_named(processes, plan.selected)
+    return _result(done, selected, plan.warnings, planning.diff(snapshot, plan, signal_name))
+
+
+def _result(
+    done: Actions,
+    processes: Sequence[Process] = (),
+    warnings: Sequence[str] = (),
+    diff: dict[str, str] | None = None,
+) -> dict[str, Any]:
     return {
         **done.as_result(),
-        "processes": [process.as_result() for process in status.those_named(processes, plan.selected)],
-        "warnings": plan.warnings,
-        "diff": planning.diff(snapshot, plan, signal_name),
+        "processes": [process.as_result() for process in processes],
+        "warnings": [*warnings],
+        "diff": diff or planning.diff_of([], []),
     }
 
 
@@ -115,24 +125,13 @@ def _signal_name(request: Request) -> str:
 
 
 def _refuse_contradictions(request: Request) -> None:
-    loads = request.load and request.state in planning.LOADING_STATES
     if request.state == "present" and not request.load:
         raise SupervisorError("state present loads what the files say: load must be true with it")
-    if request.prune and not loads:
+    if request.prune and not request.reads_files:
         raise SupervisorError(
             f"prune needs the configuration files, which state {request.state} with load {str(request.load).lower()} "
             f"does not read; it goes with load true and the states {', '.join(planning.LOADING_STATES)}"
         )
-
-
-def _nothing_to_do(error: rpc.SupervisorError) -> dict[str, Any]:
-    return {
-        **Actions().as_result(),
-        "processes": [],
-        "warnings": [],
-        "diff": planning.diff_of([], []),
-        "skipped_reason": str(error),
-    }
 
 
 def _without_supervisord(state: str, names: Sequence[Name], error: rpc.NotRunning) -> dict[str, Any]:
@@ -144,77 +143,54 @@ def _without_supervisord(state: str, names: Sequence[Name], error: rpc.NotRunnin
         actions.started = list(names)
     if state == "signalled":
         actions.signalled = list(names)
-    result = actions.as_result()
-    after = {"present": "loaded", "started": "RUNNING", "restarted": "RUNNING", "signalled": "signalled"}
-    return {
-        **result,
-        "processes": [],
-        "warnings": [f"supervisord is not there yet, so this check knows none of its programs: {error}"],
-        "diff": planning.diff_of(
-            [(name, "not loaded") for name in names], [(name, after.get(state, "not loaded")) for name in names]
-        ),
-    }
+    after = {"present": "loaded", "started": "RUNNING", "restarted": "RUNNING", "signalled": "signalled"}.get(state)
+    diff = planning.diff_of([(name, "not loaded") for name in names], [(name, after or "not loaded") for name in names])
+    warning = f"supervisord is not there yet, so this check knows none of its programs: {error}"
+    return _result(actions, (), [warning], diff)
 
 
 class ProgramFailed(Exception):
     """A program that did not get where it should; the others go on."""
 
-    def __init__(self, name: Name, reason: str, died: bool = False) -> None:
+    def __init__(self, name: Name, reason: str, died: bool = False, refusal: str = "") -> None:
         super().__init__(reason)
         self.name = name
         self.reason = reason
         # Whether it ended by itself just now, so that what supervisord's log says last of it is of this run.
         self.died = died
-
-    @property
-    def refusal(self) -> str:
-        """Why supervisord did not even try to start it."""
-        return self.reason.partition(START_REFUSED)[2]
+        # Why supervisord did not even try to start it.
+        self.refusal = refusal
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Calls that one task wants answered next; a poll can wait a little, so that all tasks' polls travel together."""
+@dataclass(eq=False)
+class Job:
+    """One step of a program or a group: an action, and looks until supervisord has done it."""
 
-    calls: list[Call]
-    poll: bool = False
+    action: str
+    name: Name
+    # It begins when these have ended well.
+    after: Sequence[Job] = ()
+    # Whether supervisord is still to be asked for it; where somebody else asked, the job only looks.
+    asks: bool = True
+    ended: bool = False
+    failed: bool = False
+    # When supervisord took the first call of it.
+    began: float = 0
+    # Of the looks so far.
+    pid: int = 0
+    exited: bool = False
+    died: bool = False
 
 
-# A task yields batches, is sent their answers, and returns the tasks that follow it.
-Task = Generator[Batch, "list[Any]", "list[Any]"]
-Step = Generator[Batch, "list[Any]", None]
-
-
-def drive(supervisor: Supervisor, tasks: Sequence[Task]) -> list[ProgramFailed]:
-    """Run tasks side by side, with one request for all of them at each turn."""
-    failures: list[ProgramFailed] = []
-    waiting: list[tuple[Task, Batch]] = []
-
-    def advance(task: Task, answers: list[Any] | None) -> None:
-        try:
-            waiting.append((task, next(task) if answers is None else task.send(answers)))
-        except StopIteration as end:
-            for follower in end.value:
-                advance(follower, None)
-        except ProgramFailed as failure:
-            failures.append(failure)
-
-    for task in tasks:
-        advance(task, None)
-    pause = FIRST_PAUSE
-    while waiting:
-        turn = [(task, batch) for task, batch in waiting if not batch.poll]
-        if turn:
-            pause = FIRST_PAUSE
-            waiting[:] = [(task, batch) for task, batch in waiting if batch.poll]
-        else:
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-            turn, waiting[:] = list(waiting), []
-        answers = iter(supervisor.multicall([call for _task, batch in turn for call in batch.calls]))
-        for task, batch in turn:
-            advance(task, [next(answers) for _call in batch.calls])
-    return failures
+# The call for an action, and the faults that do not matter: those of what is so already, and SPAWN_ERROR, after which
+# supervisord goes on trying, so that by now it may have started the program by itself.
+ACTIONS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "stop": ("stopProcess", (rpc.NOT_RUNNING,)),
+    "start": ("startProcess", (rpc.SPAWN_ERROR, rpc.ALREADY_STARTED)),
+    "signal": ("signalProcess", ()),
+    "unload": ("removeProcessGroup", (rpc.BAD_NAME,)),
+    "load": ("addProcessGroup", ()),
+}
 
 
 class Execution:
@@ -232,7 +208,7 @@ class Execution:
 
     def run(self) -> Actions:
         try:
-            failures = drive(self.supervisor, self._tasks())
+            failures = self.drive(self._jobs())
             if failures:
                 raise self._report(failures)
         except SupervisorError as error:
@@ -240,186 +216,154 @@ class Execution:
             raise
         return self.done
 
-    def _tasks(self) -> list[Task]:
+    def _jobs(self) -> list[Job]:
+        """In the order of the calls at each turn."""
         actions, order = self.plan.actions, self.snapshot.order
-        whole = {*actions.added, *actions.updated, *actions.removed}
+        unloaded, loaded = [*actions.updated, *actions.removed], [*actions.added, *actions.updated]
+        down = {process.name for group in unloaded for process in self.snapshot.loaded(group)}
+        down.update(actions.stopped, actions.restarted)
+        stuck = {process.name for process in self.snapshot.processes.values() if process.state in STUCK}
+        down |= stuck.intersection(actions.started)
+        # As supervisord does: the last to be started is the first to be stopped.
+        stops = {name: Job("stop", name) for name in sorted(down, key=order, reverse=True)}
+        unloads = {
+            group: Job("unload", Name(group), [job for name, job in stops.items() if name.group == group])
+            for group in unloaded
+        }
+        loads = {
+            group: Job("load", Name(group), [unloads[group]] if group in unloads else [])
+            for group in sorted(loaded, key=self.snapshot.group_order)
+        }
+        starts = []
+        before: list[Job] = []
+        # Programs with autostart too: when asked, supervisord says at once that there is no such command.
+        for name in sorted([*actions.started, *actions.restarted], key=order):
+            after = [job for job in (loads.get(name.group), stops.get(name)) if job]
+            starts.append(Job("start", name, after))
+            if self.request.one_by_one and name in actions.restarted and name.group not in loads:
+                # The first that fails ends the series, so that those after it serve on.
+                stops[name].after, before = before, starts[-1:]
+        signals = [Job("signal", name) for name in sorted(actions.signalled, key=order)]
+        awaited = "stop" if self.plan.state == "stopped" else "start"
+        looks = [Job(awaited, name, asks=False) for name in sorted(self.plan.awaited, key=order)]
+        return [*stops.values(), *unloads.values(), *loads.values(), *starts, *signals, *looks]
 
-        def own(names: Iterable[Name], reverse: bool = False) -> list[Name]:
-            return sorted((name for name in names if name.group not in whole), key=order, reverse=reverse)
-
-        return [
-            *(self._update_group(group) for group in sorted(actions.updated, key=self.snapshot.group_order)),
-            *(self._add_group(group) for group in sorted(actions.added, key=self.snapshot.group_order)),
-            *(self._remove_group(group) for group in actions.removed),
-            # As supervisord does: the last to be started is the first to be stopped.
-            *(self._stop(name) for name in own(actions.stopped, reverse=True)),
-            *self._restarts(own(actions.restarted, reverse=True)),
-            *(self._start_from_any_state(name) for name in own(actions.started)),
-            *(self._signal(name) for name in own(actions.signalled)),
-            *(self._await(name) for name in own(self.plan.awaited)),
-        ]
-
-    # Groups
-
-    def _update_group(self, group: str) -> Task:
-        yield from self._unload(group)
-        # Until it is loaded again, so that a failure in between tells the truth.
-        self.done.removed.append(group)
-        yield from self._load(group)
-        self.done.removed.remove(group)
-        self.done.updated.append(group)
-        return self._starts_in(group)
-
-    def _add_group(self, group: str) -> Task:
-        yield from self._load(group)
-        self.done.added.append(group)
-        return self._starts_in(group)
-
-    def _remove_group(self, group: str) -> Task:
-        yield from self._unload(group)
-        self.done.removed.append(group)
-        return []
-
-    def _starts_in(self, group: str) -> list[Task]:
-        """Programs with autostart too: when asked, supervisord says at once that there is no such command."""
-        names = [name for name in [*self.plan.actions.started, *self.plan.actions.restarted] if name.group == group]
-        return [self._start(name) for name in sorted(names, key=self.snapshot.order)]
-
-    def _load(self, group: str) -> Step:
-        (answer,) = yield Batch([Call("addProcessGroup", (group,))])
-        if isinstance(answer, Fault):
-            raise ProgramFailed(Name(group), f"supervisord could not load it, so it is not loaded now: {answer.text}")
-
-    def _unload(self, group: str) -> Step:
-        names = sorted((process.name for process in self.snapshot.loaded(group)), key=self.snapshot.order, reverse=True)
-        deadline = time.monotonic() + self.request.timeout
+    def drive(self, jobs: Sequence[Job]) -> list[ProgramFailed]:
+        """All jobs side by side, with one request for all of them at each turn."""
+        failures: list[ProgramFailed] = []
+        pause = FIRST_PAUSE
         while True:
-            yield from self._bring_down(*names)
-            (answer,) = yield Batch([Call("removeProcessGroup", (group,))])
-            # STILL_RUNNING: supervisord just started one again that had ended by itself.
-            if not _is_fault(answer, rpc.STILL_RUNNING) or time.monotonic() > deadline:
-                break
-        _check(Name(group), answer, "unload it", rpc.BAD_NAME)
-        was_up = [*self.plan.actions.stopped, *self.plan.actions.restarted]
-        self.done.stopped += [name for name in was_up if name.group == group]
+            turn = [job for job in jobs if not (job.ended or job.failed) and all(each.ended for each in job.after)]
+            if not turn:
+                return failures
+            if any(job.asks for job in turn):
+                pause, turn = FIRST_PAUSE, [job for job in turn if job.asks]
+            else:
+                time.sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+            for job, answer in zip(turn, self.supervisor.multicall([self._call(job) for job in turn])):
+                job.began = job.began or time.monotonic()
+                try:
+                    job.ended = self._asked(job, answer) if job.asks else self._looked(job, answer)
+                except ProgramFailed as failure:
+                    job.failed = True
+                    failures.append(failure)
 
-    # Processes
+    def _call(self, job: Job) -> Call:
+        if not job.asks:
+            return Call("getProcessInfo", (job.name.rpc,))
+        if job.name.process is None:
+            return Call(ACTIONS[job.action][0], (job.name.group,))
+        return Call(ACTIONS[job.action][0], (job.name.rpc, self.signal_name if job.action == "signal" else False))
 
-    def _stop(self, name: Name) -> Task:
-        yield from self._bring_down(name)
-        self.done.stopped.append(name)
-        return []
+    def _asked(self, job: Job, answer: Any) -> bool:
+        """Takes the answer to an action; says whether the job has ended."""
+        group, done = job.name.group, self.done
+        if isinstance(answer, Fault) and answer.code not in ACTIONS[job.action][1]:
+            if answer.code == rpc.STILL_RUNNING and not self._is_late(job):
+                # supervisord just started one again that had ended by itself.
+                for stop in job.after:
+                    stop.asks, stop.ended, stop.began = True, False, 0
+                return False
+            if job.action == "load":
+                raise ProgramFailed(job.name, f"supervisord could not load it, so it is not loaded now: {answer.text}")
+            attempt = f"send it {self.signal_name}" if job.action == "signal" else f"{job.action} it"
+            refusal = answer.text if job.action == "start" else ""
+            raise ProgramFailed(job.name, f"supervisord refused to {attempt}: {answer.text}", refusal=refusal)
+        if job.action == "signal":
+            done.signalled.append(job.name)
+        elif job.action == "unload":
+            # Until it is loaded again, so that a failure in between tells the truth.
+            done.removed.append(group)
+        elif job.action == "load" and group in done.removed:
+            done.removed.remove(group)
+            done.updated.append(group)
+        elif job.action == "load":
+            done.added.append(group)
+        job.asks = False
+        return job.action not in ("stop", "start")
 
-    def _restarts(self, names: list[Name]) -> list[Task]:
-        if self.request.one_by_one and names:
-            return [self._one_by_one(names[::-1])]
-        return [self._restart(name) for name in names]
-
-    def _one_by_one(self, names: list[Name]) -> Task:
-        """In the order of a start; the first that fails ends the series, so that those after it serve on."""
-        for name in names:
-            for start in (yield from self._restart(name)):
-                yield from start
-        return []
-
-    def _restart(self, name: Name) -> Task:
-        yield from self._bring_down(name)
-        if name in self.plan.actions.restarted:
-            self.done.stopped.append(name)
-        return [self._start(name)]
-
-    def _bring_down(self, *names: Name) -> Step:
-        answers = yield Batch([_stop_call(name) for name in names])
-        for name, answer in zip(names, answers):
-            _check(name, answer, "stop it", rpc.NOT_RUNNING)
-        for name in names:
-            yield from self._down(name)
-
-    def _start_from_any_state(self, name: Name) -> Task:
-        """BACKOFF counts as running for supervisord, and its next attempt may be minutes away."""
-        if self.snapshot.processes[name].state in ("BACKOFF", "STOPPING"):
-            return self._restart(name)
-        return self._start(name)
-
-    def _start(self, name: Name) -> Task:
-        (answer,) = yield Batch([Call("startProcess", (name.rpc, False))])
-        # After a SPAWN_ERROR supervisord goes on trying, and by now it may have started the program by itself.
-        _check(name, answer, "start it", rpc.SPAWN_ERROR, rpc.ALREADY_STARTED)
-        yield from self._running(name)
-        if name in self.plan.actions.restarted:
-            # Until now it was a running program that this task stopped.
-            self.done.stopped.remove(name)
-            self.done.restarted.append(name)
-        else:
-            self.done.started.append(name)
-        return []
-
-    def _signal(self, name: Name) -> Task:
-        (answer,) = yield Batch([Call("signalProcess", (name.rpc, self.signal_name))])
-        _check(name, answer, f"send it {self.signal_name}")
-        self.done.signalled.append(name)
-        return []
-
-    def _await(self, name: Name) -> Task:
-        yield from self._down(name) if self.plan.state == "stopped" else self._running(name)
-        return []
-
-    # Waiting
-
-    def _look(self, name: Name) -> Generator[Batch, list[Any], Process]:
-        (answer,) = yield Batch([Call("getProcessInfo", (name.rpc,))], poll=True)
+    def _looked(self, job: Job, answer: Any) -> bool:
+        """Takes what a process is now; says whether the job has ended."""
+        name, planned, done = job.name, self.plan.actions, self.done
         if isinstance(answer, Fault):
             raise ProgramFailed(name, f"it is gone from supervisord in the middle of this task ({answer.text})")
-        return Process.of(answer)
+        process = Process.of(answer)
+        if not (self._is_down(job, process) if job.action == "stop" else self._is_up(job, process)):
+            return False
+        if job.action == "stop":
+            if name in [*planned.stopped, *planned.restarted] and name not in done.stopped:
+                done.stopped.append(name)
+        elif name in planned.restarted:
+            # Until now it was a running program that this task stopped.
+            done.stopped.remove(name)
+            done.restarted.append(name)
+        elif name in planned.started:
+            done.started.append(name)
+        return True
 
-    def _down(self, name: Name) -> Step:
+    def _is_late(self, job: Job) -> bool:
+        return time.monotonic() - job.began > self.request.timeout
+
+    def _is_down(self, job: Job, process: Process) -> bool:
         """supervisord itself keeps to the stopwaitsecs that are loaded, which may not be those in the files."""
-        deadline = time.monotonic() + self.request.timeout
-        exited = False
-        while True:
-            process = yield from self._look(name)
-            if process.state == "UNKNOWN":
-                raise ProgramFailed(name, "supervisord could not send it the stop signal")
-            # One that ended by itself may come back, and then has to be stopped after all.
-            if process.state in status.DOWN_STATES and (process.state != "EXITED" or exited):
-                return
-            exited = process.state == "EXITED"
-            if process.state in status.STOPPABLE:
-                (answer,) = yield Batch([_stop_call(name)])
-                _check(name, answer, "stop it", rpc.NOT_RUNNING)
-            if time.monotonic() > deadline:
-                raise ProgramFailed(
-                    name,
-                    f"it did not stop within {self.request.timeout:g} s (option timeout); "
-                    "its stopwaitsecs may be longer than that, or it cannot be killed",
-                )
+        if process.state == "UNKNOWN":
+            raise ProgramFailed(job.name, "supervisord could not send it the stop signal")
+        # One that ended by itself may come back, and then has to be stopped after all.
+        if process.state in status.DOWN_STATES and (process.state != "EXITED" or job.exited):
+            return True
+        if self._is_late(job):
+            raise ProgramFailed(
+                job.name,
+                f"it did not stop within {self.request.timeout:g} s (option timeout); "
+                "its stopwaitsecs may be longer than that, or it cannot be killed",
+            )
+        job.exited = process.state == "EXITED"
+        job.asks = process.state in status.STOPPABLE
+        return False
 
-    def _running(self, name: Name) -> Step:
-        settings = self._loaded_settings(name)
+    def _is_up(self, job: Job, process: Process) -> bool:
+        settings = self._loaded_settings(job.name)
         limit = min(self.request.timeout, settings.start_limit) if settings else self.request.timeout
         instant = settings is not None and settings.startsecs == 0
-        began = time.monotonic()
-        first_pid = 0
-        died = False
-        while True:
-            process = yield from self._look(name)
-            waited = time.monotonic() - began
-            died = died or process.died
-            reason = FAILED_STARTS.get(process.state)
-            if process.state == "RUNNING":
-                first_pid = first_pid or process.pid
-                if process.pid != first_pid:
-                    reason, died = "it ends at once, and supervisord starts it again and again", True
-                elif not instant or waited > SETTLE_SECONDS:
-                    return
-            elif process.state == "EXITED" and instant and settings and process.exit_status in settings.exitcodes:
-                return
-            elif process.state == "STOPPED" and process.start:
-                reason = "somebody else stopped it in the middle of this task"
-            elif waited > limit and not reason:
-                reason = f"it is not RUNNING after {limit:g} s ({self._limits(settings)})"
-            if reason:
-                raise ProgramFailed(name, reason, died)
+        waited = time.monotonic() - job.began
+        job.died = job.died or process.died
+        reason = FAILED_STARTS.get(process.state)
+        if process.state == "RUNNING":
+            job.pid = job.pid or process.pid
+            if process.pid != job.pid:
+                reason, job.died = "it ends at once, and supervisord starts it again and again", True
+            elif not instant or waited > SETTLE_SECONDS:
+                return True
+        elif process.state == "EXITED" and instant and settings and process.exit_status in settings.exitcodes:
+            return True
+        elif process.state == "STOPPED" and process.start:
+            reason = "somebody else stopped it in the middle of this task"
+        elif waited > limit and not reason:
+            reason = f"it is not RUNNING after {limit:g} s ({self._limits(settings)})"
+        if reason:
+            raise ProgramFailed(job.name, reason, job.died)
+        return False
 
     def _loaded_settings(self, name: Name) -> ProgramSettings | None:
         """None where the files say something else than what is loaded."""
@@ -433,26 +377,35 @@ class Execution:
     # Failure
 
     def _report(self, failures: Sequence[ProgramFailed]) -> SupervisorError:
-        failures = sorted(failures, key=lambda failure: str(failure.name))
         now = status.all_processes(self.supervisor)
-        endings = status.last_endings(self.supervisor, now)
-        failed = [now[failure.name] for failure in failures if failure.name in now]
-        lines = self.request.log_lines
-        tails = status.log_tails(self.supervisor, failed, max(lines, evidence.LINES_TO_READ) if lines else 0)
+        failures = sorted(failures, key=lambda failure: str(failure.name))
+        failed = {failure.name: now[failure.name] for failure in failures if failure.name in now}
         past = evidence.read_histories(self.supervisor, now)
         refusals = {failure.name: failure.refusal for failure in failures if failure.refusal}
-        ended = [now[failure.name] for failure in failures if failure.name in now and _ended(failure, now)]
-        known = evidence.gather(self.supervisor, ended, tails, past, health={}, refusals=refusals)
-        reports = [
-            _failure(
-                failure,
-                now.get(failure.name),
-                endings.get(failure.name) if failure.died else None,
-                tails[failure.name].last(lines) if failure.name in tails else None,
-                explain(known[failure.name]) if failure.name in known else [],
-            )
-            for failure in failures
-        ]
+        known = evidence.gather(
+            self.supervisor, [*failed.values()], past, self.request.log_lines, health={}, refusals=refusals
+        )
+        reports: list[dict[str, Any]] = []
+        for failure in failures:
+            name = failure.name
+            facts = failed[name].as_result() if name in failed else {}
+            endings = past[name].endings if failure.died and name in past else []
+            causes, tails = known.get(name, evidence.NOTHING)
+            # One that can't be stopped has no cause of an ending.
+            ended = failure.refusal or failure.died or facts.get("state") in (*FAILED_STARTS, "BACKOFF")
+            report: dict[str, Any] = {
+                "name": str(name),
+                "reason": failure.reason,
+                **{key: facts.get(key) for key in ("state", "spawn_error", "exit_status", "logfiles")},
+                "ending": endings[-1] if endings else None,
+                "stdout_tail": tails.stdout,
+                "stderr_tail": tails.stderr,
+                "causes": causes if ended else [],
+            }
+            if endings:
+                exit_status = re.fullmatch(r"exit status (\d+)", endings[-1])
+                report["exit_status"] = int(exit_status[1]) if exit_status else None
+            reports.append(report)
         selected = status.those_named(now, self.plan.selected)
         error = SupervisorError(
             f"state {self.plan.state} failed for {', '.join(report['name'] for report in reports)}.\n"
@@ -460,46 +413,6 @@ class Execution:
         )
         error.details = {"failures": reports, "processes": [process.as_result() for process in selected]}
         return error
-
-
-def _stop_call(name: Name) -> Call:
-    return Call("stopProcess", (name.rpc, False))
-
-
-def _is_fault(answer: Any, code: int) -> bool:
-    return isinstance(answer, Fault) and answer.code == code
-
-
-def _check(name: Name, answer: Any, attempt: str, *harmless: int) -> None:
-    if isinstance(answer, Fault) and answer.code not in harmless:
-        raise ProgramFailed(name, f"supervisord refused to {attempt}: {answer.text}")
-
-
-def _ended(failure: ProgramFailed, now: dict[Name, Process]) -> bool:
-    """Whether it failed to run; one that can't be stopped has no such cause."""
-    return bool(failure.refusal) or failure.died or now[failure.name].state in (*FAILED_STARTS, "BACKOFF")
-
-
-def _failure(
-    failure: ProgramFailed,
-    process: Process | None,
-    ending: status.Ending | None,
-    tails: status.Tails | None,
-    causes: list[dict[str, str]],
-) -> dict[str, Any]:
-    known = process.as_result() if process else {}
-    return {
-        "name": str(failure.name),
-        "state": known.get("state"),
-        "reason": failure.reason,
-        "spawn_error": known.get("spawn_error"),
-        "exit_status": ending.status if ending else known.get("exit_status"),
-        "ending": ending.how if ending else None,
-        "logfiles": known.get("logfiles"),
-        "stdout_tail": tails.stdout if tails else [],
-        "stderr_tail": tails.stderr if tails else [],
-        "causes": causes,
-    }
 
 
 def _in_words(report: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import socket
 import time
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
@@ -59,6 +59,7 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "server_url": {"type": "str"},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
+    "redact": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
 
 
@@ -70,31 +71,11 @@ class SupervisorError(Exception):
         self.details: dict[str, Any] = {}
 
 
-class BadServerUrl(SupervisorError):
-    pass
-
-
 class NotRunning(SupervisorError):
     """Nobody listens at the address."""
 
 
-class NoSocket(NotRunning):
-    pass
-
-
-class Refused(NotRunning):
-    pass
-
-
-class AccessDenied(SupervisorError):
-    pass
-
-
-class BadLogin(SupervisorError):
-    pass
-
-
-class OtherLogin(BadLogin):
+class OtherLogin(SupervisorError):
     """The login of the configuration file is not, or not yet, that of the supervisord that runs."""
 
 
@@ -107,10 +88,6 @@ class ConnectionLost(SupervisorError):
 
 
 class NoAnswer(SupervisorError):
-    pass
-
-
-class NotSupervisord(SupervisorError):
     pass
 
 
@@ -160,7 +137,7 @@ class Connection:
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Connection:
         """That of a module, whose argument_spec has CONNECTION_OPTIONS and connect_timeout."""
-        return cls(**{name: params[name] for name in (*CONNECTION_OPTIONS, "connect_timeout")})
+        return cls(**{each.name: params[each.name] for each in fields(cls)})
 
 
 def require_not_negative(**options: float) -> None:
@@ -179,7 +156,7 @@ def parse_url(url: str, label: str = "server_url") -> Address:
     if url.startswith("unix://"):
         path = url[len("unix://") :]
         if not path.startswith("/"):
-            raise BadServerUrl(
+            raise SupervisorError(
                 f"{label} {url}: the path must be absolute, as in unix:///run/supervisor/supervisor.sock"
             )
         return Address(url, path=path)
@@ -187,14 +164,14 @@ def parse_url(url: str, label: str = "server_url") -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadServerUrl(f"{label} {url}: {error}; allowed is {URL_FORMS}") from None
+        raise SupervisorError(f"{label} {url}: {error}; allowed is {URL_FORMS}") from None
     if "@" in parts.netloc:
         # The URL is not repeated, since it holds the password.
-        raise BadServerUrl(f"{label} holds a user name or password; set username and password instead")
+        raise SupervisorError(f"{label} holds a user name or password; set username and password instead")
     if parts.scheme != "http":
-        raise BadServerUrl(f"{label} {url}: unknown kind of address; allowed is {URL_FORMS}")
+        raise SupervisorError(f"{label} {url}: unknown kind of address; allowed is {URL_FORMS}")
     if not parts.hostname or not port or parts.path not in ("", "/", "/RPC2") or parts.query or parts.fragment:
-        raise BadServerUrl(f"{label} {url}: a host and a port and nothing else must follow; allowed is {URL_FORMS}")
+        raise SupervisorError(f"{label} {url}: a host and a port and nothing else must follow; allowed is {URL_FORMS}")
     return Address(url, host=parts.hostname, port=port)
 
 
@@ -202,13 +179,29 @@ def _settings(path: str) -> _supervisor_ctl.CtlSettings | None:
     try:
         return _supervisor_ctl.read(path)
     except PermissionError:
-        raise AccessDenied(
+        raise SupervisorError(
             f"config {path}: permission denied for user id {os.geteuid()}; run the task with become, or set server_url"
         ) from None
     except OSError as error:
         raise SupervisorError(f"config {path}: {error.strerror}") from None
     except _supervisor_ctl.Unreadable as error:
         raise SupervisorError(f"config {path}: {error}; correct the file, or set server_url") from None
+
+
+class UnixHTTPConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            unix.settimeout(self.timeout)
+            unix.connect(self._path)
+        except BaseException:
+            unix.close()
+            raise
+        self.sock = unix
 
 
 class Supervisor:
@@ -233,9 +226,11 @@ class Supervisor:
         if connection.username is not None:
             login = f"{connection.username}:{connection.password}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
-        self._http = HttpConnection(
-            self.address.host, self.address.port, unix_socket=self.address.path, timeout=call_timeout
-        )
+        self._http: http.client.HTTPConnection
+        if self.address.path:
+            self._http = UnixHTTPConnection(self.address.path, call_timeout)
+        else:
+            self._http = http.client.HTTPConnection(self.address.host, self.address.port, timeout=call_timeout)
 
     def close(self) -> None:
         self._http.close()
@@ -266,7 +261,7 @@ class Supervisor:
                 "wait until it is back, or start it"
             )
         if fault.code == UNKNOWN_METHOD:
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"supervisord at {self.address} does not know the call supervisor.{call.method}; "
                 "its configuration needs the section [rpcinterface:supervisor]"
             )
@@ -276,13 +271,13 @@ class Supervisor:
         try:
             (answers,), _method = xmlrpc.client.loads(_NOT_XML.sub(b"?", data))
         except xmlrpc.client.Fault as fault:
-            raise NotSupervisord(f"{self.address} refused system.multicall: {redact(fault.faultString)}") from None
+            raise SupervisorError(f"{self.address} refused system.multicall: {redact(fault.faultString)}") from None
         except (ExpatError, xmlrpc.client.ResponseError, ValueError, TypeError):
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"{self.address} answered with something that is not XML-RPC; is it supervisord?"
             ) from None
         if not isinstance(answers, list):
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"{self.address} answered system.multicall with no list of answers; is it supervisord?"
             )
         return answers
@@ -308,7 +303,7 @@ class Supervisor:
             ) from None
         except http.client.HTTPException as error:
             self.close()
-            raise NotSupervisord(
+            raise SupervisorError(
                 f"{self.address} does not speak HTTP as supervisord does ({type(error).__name__}); check {self._label}"
             ) from None
         if response.status != 200:
@@ -326,17 +321,17 @@ class Supervisor:
     def _connect_error(self, error: OSError) -> SupervisorError:
         where = f"{self._label} {self.address.url}"
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return NoSocket(
+            return NotRunning(
                 f"{where}: there is no socket {self.address.path}. supervisord is not running, or the file= of its "
                 f"[unix_http_server] is another one; start supervisord or {self._fix}"
             )
         if isinstance(error, ConnectionRefusedError):
-            return Refused(
+            return NotRunning(
                 f"{where}: connection refused, nobody listens at {self.address}. supervisord is not running, "
                 f"or its configuration has no HTTP server there; start supervisord or {self._fix}"
             )
         if isinstance(error, PermissionError):
-            return AccessDenied(
+            return SupervisorError(
                 f"{where}: permission denied for user id {os.geteuid()}; run the task with become. Who may use the "
                 "socket is set by chmod and chown in the section [unix_http_server] of supervisord's configuration"
             )
@@ -344,8 +339,8 @@ class Supervisor:
             # EAGAIN is a Unix socket's full queue: supervisord is there and does not get round to accepting.
             return NoAnswer(f"{where}: supervisord accepts no connection within {self._call_timeout:g} s; it hangs")
         if isinstance(error, socket.gaierror):
-            return BadServerUrl(f"{where}: the host name {self.address.host} is unknown ({error.strerror})")
-        return BadServerUrl(f"{where}: cannot connect: {error.strerror or error}")
+            return SupervisorError(f"{where}: the host name {self.address.host} is unknown ({error.strerror})")
+        return SupervisorError(f"{where}: cannot connect: {error.strerror or error}")
 
     def _http_error(self, status: int, reason: str, method: str) -> SupervisorError:
         if status == 401 and self._login_of_file:
@@ -354,12 +349,12 @@ class Supervisor:
                 f"{self._config} has (HTTP 401); restart it if that file has changed since, or correct the file"
             )
         if status == 401 and self._username is None:
-            return BadLogin(
+            return SupervisorError(
                 f"supervisord at {self.address} asks for a user name and a password (HTTP 401): "
                 "set the options username and password"
             )
         if status == 401:
-            return BadLogin(
+            return SupervisorError(
                 f"supervisord at {self.address} refused the user name {self._username} with this password (HTTP 401): "
                 "compare both with the section [unix_http_server] or [inet_http_server] of its configuration"
             )
@@ -367,7 +362,7 @@ class Supervisor:
             return SupervisorError(
                 f"supervisord at {self.address} failed inside {method} (HTTP 500); its own log says why"
             )
-        return NotSupervisord(f"{self.address} answered HTTP {status} {reason}; is server_url that of supervisord?")
+        return SupervisorError(f"{self.address} answered HTTP {status} {reason}; is server_url that of supervisord?")
 
 
 def connect(connection: Connection) -> Supervisor:

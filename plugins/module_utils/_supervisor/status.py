@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,10 +34,9 @@ MAIN_LOG_TAIL = 128 * 1024
 LOGS_PER_CALL = 16
 LONGEST_UTF8 = 4
 
+# What getProcessInfo calls the fields of Process after its name.
+_KEYS = ("statename", "pid", "start", "stop", "now", "exitstatus", "spawnerr", "stdout_logfile", "stderr_logfile")
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_EXITED = re.compile(
-    r" exited: (?P<name>.+) \((?P<how>exit status (?P<status>\d+)|terminated by .+); (?:not )?expected\)$"
-)
 
 
 class Name(NamedTuple):
@@ -98,18 +97,7 @@ class Process:
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Process:
-        return cls(
-            name=Name(info["group"], info["name"]),
-            state=info["statename"],
-            pid=info["pid"],
-            start=info["start"],
-            stop=info["stop"],
-            now=info["now"],
-            last_exit=info["exitstatus"],
-            spawn_error=info["spawnerr"],
-            stdout_log=info["stdout_logfile"],
-            stderr_log=info["stderr_logfile"],
-        )
+        return cls(Name(info["group"], info["name"]), *(info[key] for key in _KEYS))
 
     @property
     def exit_status(self) -> int | None:
@@ -240,25 +228,6 @@ def _last_lines(text: str, count: int) -> list[str]:
     return ["".join(char if char.isprintable() or char == "\t" else "?" for char in line) for line in lines]
 
 
-class Ending(NamedTuple):
-    """How a process ended last: its exit status, if it lived to give one, and supervisor's words."""
-
-    status: int | None
-    how: str
-
-
-def last_endings(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, Ending]:
-    """How processes ended, by supervisord's main log: the only source for BACKOFF and FATAL ones."""
-    (text,) = supervisor.multicall([rpc.Call("readLog", (-MAIN_LOG_TAIL, 0))])
-    if isinstance(text, rpc.Fault):
-        return {}
-    matches = filter(None, map(_EXITED.search, str(text).splitlines()))
-    last = {match["name"]: Ending(int(match["status"]) if match["status"] else None, match["how"]) for match in matches}
-    # The log names no groups, so a name that two groups use is ambiguous.
-    uses = Counter(name.process for name in names)
-    return {name: last[name.process] for name in names if name.process in last and uses[name.process] == 1}
-
-
 def differences(supervisor: rpc.Supervisor) -> dict[str, list[str]]:
     """What the files say and what is loaded, compared by supervisord itself; what runs stays as it is."""
     try:
@@ -272,6 +241,19 @@ def differences(supervisor: rpc.Supervisor) -> dict[str, list[str]]:
     return {kind: sorted(groups) for kind, groups in zip(("added", "changed", "removed"), lists)}
 
 
+def about(supervisor: rpc.Supervisor, *more: rpc.Call) -> tuple[dict[str, Any], list[Any]]:
+    """What a result says of supervisord itself, and the answers to more calls."""
+    calls = [rpc.Call(method) for method in ("getSupervisorVersion", "getState", "getPID")]
+    version, state, pid, *answers = supervisor.multicall([*calls, *more])
+    return {"running": True, "reason": None, "version": version, "state": state["statename"], "pid": pid}, answers
+
+
+def about_none(error: rpc.SupervisorError, wanted: Iterable[Name]) -> dict[str, Any]:
+    """The same where there is none to be asked."""
+    nothing: dict[str, Any] = {"version": None, "state": None, "pid": None, "processes": []}
+    return {"running": False, "reason": str(error), **nothing, "missing": those_missing({}, wanted)}
+
+
 def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int, reread: bool = False) -> dict[str, Any]:
     """All of supervisor_info's result."""
     rpc.require_not_negative(log_lines=log_lines, connect_timeout=connection.connect_timeout)
@@ -279,28 +261,17 @@ def gather(connection: rpc.Connection, names: Sequence[str], log_lines: int, rer
     try:
         supervisor = rpc.connect(connection)
     except rpc.NotRunning as error:
-        nothing: dict[str, Any] = {"version": None, "state": None, "pid": None, "identification": None, "processes": []}
-        return {"running": False, "reason": str(error), "missing": those_missing({}, wanted), **nothing}
-    methods = ("getSupervisorVersion", "getState", "getPID", "getIdentification")
-    version, state, pid, identification = supervisor.multicall([rpc.Call(method) for method in methods])
-    known = all_processes(supervisor)
-    wanted = choose(wanted, known)
-    shown = those_named(known, wanted) if wanted else list(known.values())
-    results = [process.as_result() for process in shown]
-    if log_lines:
-        tails = log_tails(supervisor, shown, log_lines)
-        for process, result in zip(shown, results):
-            result.update(stdout_tail=tails[process.name].stdout, stderr_tail=tails[process.name].stderr)
-    extra = {"differences": differences(supervisor)} if reread else {}
-    supervisor.close()
-    return {
-        "running": True,
-        "reason": None,
-        "version": version,
-        "state": state["statename"],
-        "pid": pid,
-        "identification": identification,
-        "processes": results,
-        "missing": those_missing(known, wanted),
-        **extra,
-    }
+        return {**about_none(error, wanted), "identification": None}
+    with closing(supervisor):
+        facts, (identification,) = about(supervisor, rpc.Call("getIdentification"))
+        known = all_processes(supervisor)
+        wanted = choose(wanted, known)
+        shown = those_named(known, wanted) if wanted else list(known.values())
+        results = [process.as_result() for process in shown]
+        if log_lines:
+            tails = log_tails(supervisor, shown, log_lines)
+            for process, result in zip(shown, results):
+                result.update(stdout_tail=tails[process.name].stdout, stderr_tail=tails[process.name].stderr)
+        extra = {"differences": differences(supervisor)} if reread else {}
+    missing = those_missing(known, wanted)
+    return {**facts, "identification": identification, "processes": results, "missing": missing, **extra}
