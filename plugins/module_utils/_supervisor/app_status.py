@@ -160,11 +160,7 @@ def probe_all(checks: Sequence[HealthCheck]) -> list[Health]:
     ]
 
 
-def _no_answer(check: Check, reason: str) -> Health:
-    return Health(f"no answer in {check.timeout:g} s: {reason}", well=False)
-
-
-def probe(check: Check) -> Health:
+def probe(check: HealthCheck) -> Health:
     began = time.monotonic()
     parts = urlsplit(check.url)
     tls = ssl.create_default_context() if parts.scheme == "https" else None
@@ -179,14 +175,6 @@ def probe(check: Check) -> Health:
     if answer != check.status:
         return Health(str(answer), well=False)
     return Health(f"{answer} in {(time.monotonic() - began) * 1000:.0f} ms", well=True)
-
-
-def _connection_to(check: Check) -> http.client.HTTPConnection:
-    parts = urlsplit(check.url)
-    if check.unix_socket:
-        return rpc.UnixHTTPConnection(check.unix_socket, check.timeout)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=check.timeout)
 
 
 # --- without supervisord

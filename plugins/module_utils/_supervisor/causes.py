@@ -189,7 +189,7 @@ log module:   File "(?P<path>[^"]*/(?P<package>\w+)/[^"]*)", line (?P<line>\d+).
     import, or add the missing file to the release.
 log module: ModuleNotFoundError: No module named '(?P<module>[^']+)'
     The Python module {module} is missing: a dependency that is not in the app's lock file. -> Add the package that
-    brings {module} to the project's dependencies, lock anew and deploy. If {module} is the app's own, correct the
+    brings {module} to the project's dependencies, lock again and deploy. If {module} is the app's own, correct the
     import.
 log attribute: Failed to find attribute '(?P<attribute>[^']+)' in '(?P<module>[^']+)'
 log attribute: Attribute "(?P<attribute>[^"]+)" not found in module "(?P<module>[^"]+)"
@@ -296,7 +296,7 @@ command daemon: ^exit status 0\b.*; (?:\S*/)?nginx\b(?!.*daemon off)
 # What tells that it failed, and only little of why: looked at in this order when no rule above applies.
 GENERAL_RULES = _rules(r"""
 spawn start: ^(?!Exited too quickly|Bad exit code)(?P<error>.+)
-    supervisord could not start it: {error}. -> Correct what supervisord names; its own log tells more.
+    supervisord could not start it: {error}. -> Correct what supervisord names; see its own log for more.
 configuration configuration: (?:^|Error: )(?P<error>[^\n]+)
     supervisor refuses its configuration: {error}. -> Correct the file that it names.
 log startup: ^(?P<error>PYTHON_ERROR)\n\n?.*Application startup failed
@@ -304,11 +304,11 @@ log startup: ASGI lifespan startup failed: .*\n(?:[ \t].*\n)*(?P<error>PYTHON_ER
     The app's startup (lifespan) failed: {error}. -> Correct what the error names, such as a database or a variable that
     the app needs at its start.
 log startup: Application startup failed|ASGI lifespan startup failed
-    The app's startup (lifespan) failed. -> Its log tells why.
+    The app's startup (lifespan) failed. -> See its log for the reason.
 log error: Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(?P<error>PYTHON_ERROR)$
-    A Python error: {error}. -> The lines above the error in the log tell where in the app it was raised.
+    A Python error: {error}. -> The lines above the error in the log show where in the app it was raised.
 log boot: Reason: (?P<error>Worker failed to boot|App failed to load)
-    Gunicorn gave up, since its workers can't start the app ({error}). -> The log above that line tells why. To see it
+    Gunicorn gave up, since its workers can't start the app ({error}). -> The log above that line shows why. To see it
     at once, run the server's check: --check-config.
 strays leftover: (?P<pids>process.*)
     What supervisord started ended, and {pids} of it lives on outside of supervisord, maybe holding its port or socket.

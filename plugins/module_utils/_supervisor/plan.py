@@ -32,7 +32,7 @@ class ProgramSettings:
     order: tuple[int, int]
 
     @classmethod
-    def of(cls, info: dict[str, Any]) -> Settings:
+    def of(cls, info: dict[str, Any]) -> ProgramSettings:
         known = {key: info[key] for key in ("autostart", "startsecs", "startretries", "exitcodes")}
         return cls(Name(info["group"], info["name"]), order=(info["group_prio"], info["process_prio"]), **known)
 

@@ -188,22 +188,6 @@ def _settings(path: str) -> _supervisor_ctl.CtlSettings | None:
         raise SupervisorError(f"config {path}: {error}; correct the file, or set server_url") from None
 
 
-class UnixHTTPConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            unix.settimeout(self.timeout)
-            unix.connect(self._path)
-        except BaseException:
-            unix.close()
-            raise
-        self.sock = unix
-
-
 class Supervisor:
     """One kept connection. Every call goes through system.multicall: it gives a reason where a call alone gives 500."""
 
@@ -226,11 +210,9 @@ class Supervisor:
         if connection.username is not None:
             login = f"{connection.username}:{connection.password}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
-        self._http: http.client.HTTPConnection
-        if self.address.path:
-            self._http = UnixHTTPConnection(self.address.path, call_timeout)
-        else:
-            self._http = http.client.HTTPConnection(self.address.host, self.address.port, timeout=call_timeout)
+        self._http = HttpConnection(
+            self.address.host, self.address.port, unix_socket=self.address.path, timeout=call_timeout
+        )
 
     def close(self) -> None:
         self._http.close()
