@@ -87,8 +87,9 @@ def ledger(host, app: str = "orders") -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def releases(host) -> list[str]:
-    return host.check_output(f"ls {RELEASES}").split()
+def releases(host) -> set[str]:
+    """Those on the host that the ledger knows, for one of an app in place stays until it is old."""
+    return {entry["release"] for entry in ledger(host)} & set(host.check_output(f"ls {RELEASES}").split())
 
 
 def live_release(host) -> str:
