@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +14,20 @@ PROJECT = Path(__file__).resolve().parents[1]
 DEPLOY, ROLLBACK = "asgiops.fastapi_host.deploy", "asgiops.fastapi_host.rollback"
 APP = "orders.example.com"
 SECRET = "s3cr3t-never-shown"
-
-
-@pytest.fixture(name="hosts", scope="module")
-def hosts_fixture(host_names) -> list[testinfra.host.Host]:
-    return [testinfra.get_host(f"podman://{name}") for name in host_names]
+# The example app as it is, which converge brings.
+BASE = "1.0.0"
+RELEASES = "/opt/fastapi/apps/orders/releases"
 
 
 @pytest.fixture(name="source", scope="module")
-def source_fixture(tmp_path_factory) -> Callable[..., dict[str, str]]:
+def source_fixture(tmp_path_factory, example_app) -> Callable[..., dict[str, str]]:
     """A version of the example app, as variables of a run; change replaces text of its main.py."""
     root = tmp_path_factory.mktemp("versions")
 
     def make(version: str, change: tuple[str, str] = ("", "")) -> dict[str, str]:
         place = root / version
         if not place.exists():
-            shutil.copytree(PROJECT / "examples" / "app", place, ignore=shutil.ignore_patterns("__pycache__"))
+            example_app(place)
             (place / "orders" / "__init__.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
             main = place / "orders" / "main.py"
             text = main.read_text(encoding="utf-8")
@@ -56,19 +53,57 @@ def run_fixture(play):
     return call
 
 
-def ask(host, path: str = "/version") -> dict:
+@pytest.fixture(name="live", scope="module")
+def live_fixture(hosts, run, source):
+    """Has a version live on each host, whatever was before; without one, any in a slot will do. Tells the slots.
+
+    With nothing to do, the run ends at its plan.
+    """
+
+    def is_settled(host) -> bool:
+        try:
+            return bool(is_clean(host))
+        except AssertionError:
+            return False
+
+    def bring(version: str = "") -> list[str]:
+        if version or not all(is_settled(host) for host in hosts):
+            run(DEPLOY, **({} if version in ("", BASE) else source(version)))
+            assert {served(host) for host in hosts} == {version or BASE}
+        return [is_clean(host) for host in hosts]
+
+    return bring
+
+
+def ask(host, name: str = APP) -> dict:
+    """What the app says of its version, through nginx."""
     return json.loads(
-        host.check_output(f"curl --silent --fail --max-time 5 --header Host:{APP} http://127.0.0.1{path}")
+        host.check_output(f"curl --silent --fail --max-time 5 --header Host:{name} http://127.0.0.1/version")
     )
 
 
-def ledger(host) -> list[dict]:
-    text = host.file("/opt/fastapi/apps/orders/ledger.jsonl").content_string
+def served(host) -> str:
+    """The version that is served; empty when none is."""
+    done = host.run(f"curl --silent --fail --max-time 2 --header Host:{APP} http://127.0.0.1/version")
+    return json.loads(done.stdout)["version"] if done.rc == 0 else ""
+
+
+def ledger(host, app: str = "orders") -> list[dict]:
+    text = host.file(f"/opt/fastapi/apps/{app}/ledger.jsonl").content_string
     return [json.loads(line) for line in text.splitlines()]
 
 
-def live_slot(host) -> str:
-    return host.check_output("readlink /run/fastapi/orders/live.sock").removesuffix("/app.sock")
+def releases(host) -> set[str]:
+    """Those on the host that the ledger knows, for one of an app in place stays until it is old."""
+    return {entry["release"] for entry in ledger(host)} & set(host.check_output(f"ls {RELEASES}").split())
+
+
+def live_release(host) -> str:
+    return host.check_output("basename $(readlink /opt/fastapi/apps/orders/current)")
+
+
+def live_slot(host, app: str = "orders") -> str:
+    return host.check_output(f"readlink /run/fastapi/{app}/live.sock").removesuffix("/app.sock")
 
 
 def is_clean(host) -> str:
@@ -85,7 +120,7 @@ def is_clean(host) -> str:
         in host.file("/etc/tmpfiles.d/fastapi-orders.conf").content_string
     )
     assert not host.file("/opt/fastapi/apps/orders/deploy.lock").exists
-    current = host.check_output("basename $(readlink /opt/fastapi/apps/orders/current)")
+    current = live_release(host)
     assert current == ledger(host)[-1]["release"] or ledger(host)[-1]["result"] == "bad"
     assert host.check_output(f"readlink /etc/fastapi/orders/{slot}/release").endswith(current)
     return slot

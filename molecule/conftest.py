@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -38,6 +39,12 @@ def host(request: pytest.FixtureRequest) -> testinfra.host.Host:
 @pytest.fixture(scope="session")
 def host_names() -> list[str]:
     return _host_names()
+
+
+@pytest.fixture(scope="session")
+def hosts(host_names) -> list[testinfra.host.Host]:
+    """All of them at once, for what one run does to them together."""
+    return [testinfra.get_host(f"podman://{name}") for name in host_names]
 
 
 class Play:
@@ -84,6 +91,17 @@ def scenario_apps() -> list[dict[str, Any]]:
     """The apps of the scenario, to change and hand to a run."""
     groups = yaml.safe_load((Path(INVENTORY).parent / "group_vars" / "fastapi").read_text(encoding="utf-8"))
     return list(groups["fastapi_apps"])
+
+
+@pytest.fixture(scope="session")
+def example_app() -> Callable[[Path], Path]:
+    """Copies the example app to a place that is not there yet, to be changed."""
+
+    def copy(place: Path) -> Path:
+        ignored = shutil.ignore_patterns("__pycache__")
+        return Path(shutil.copytree(PROJECT / "examples" / "app", place, ignore=ignored))
+
+    return copy
 
 
 @pytest.fixture(scope="session")

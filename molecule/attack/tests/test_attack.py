@@ -11,10 +11,10 @@ from _slotted import (  # noqa: F401
     APP,
     DEPLOY,
     ask,
-    hosts_fixture,
     ledger,
     live_slot,
     run_fixture,
+    served,
     source_fixture,
 )
 
@@ -141,7 +141,7 @@ def test_what_it_can_read(hosts, inside) -> None:
         "supervisord": "/etc/supervisord.conf",
     }
     for host in hosts:
-        slot = host.check_output("readlink /run/fastapi/payments/live.sock").split("/")[0]
+        slot = live_slot(host, "payments")
         code = TRY + "".join(
             f"refused({name!r}, lambda: open({path.format(slot=slot)!r}).read(9))\n" for name, path in others.items()
         )
@@ -241,8 +241,7 @@ def test_a_killed_supervisord_leaves_nothing(hosts, run, source, inside, wait_fo
         host.check_output("sh -c 'until test -e /var/lib/fastapi/orders/alive; do sleep 0.1; done'")
         before = host.check_output("pgrep -u orders").split()
         host.check_output("systemctl kill --kill-whom=main --signal=KILL supervisord.service")
-        probe = f"curl --silent --fail --output /dev/null --header Host:{APP} http://127.0.0.1/version"
-        wait_for(lambda host=host, probe=probe: host.run(probe).rc == 0, 30, "it serves again")
+        wait_for(lambda host=host: served(host), 30, "it serves again")
         assert not set(before) & set(host.check_output("pgrep -u orders").split())
         host.check_output("rm /var/lib/fastapi/orders/alive")
         host.run("sleep 1")
@@ -320,9 +319,5 @@ def test_a_secret_of_one_letter_and_a_forgotten_file(hosts, run, source, tmp_pat
 
 def test_the_neighbour_noticed_nothing(hosts) -> None:
     for host in hosts:
-        found = json.loads(
-            host.check_output(f"curl --silent --fail --header Host:{NEIGHBOUR} http://127.0.0.1/version")
-        )
-        assert found["version"] == "1.0.0"
-        text = host.file("/opt/fastapi/apps/payments/ledger.jsonl").content_string
-        assert [json.loads(row)["result"] for row in text.splitlines()] == ["good"]
+        assert ask(host, NEIGHBOUR)["version"] == "1.0.0"
+        assert [entry["result"] for entry in ledger(host, "payments")] == ["good"]

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import testinfra
 
 SCENARIO = Path(__file__).resolve().parents[1]
 # The role alone.
@@ -19,17 +18,16 @@ MARK = 0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def probe(host_names):
+def probe(hosts):
     """What stands behind probe and limited."""
     script = shlex.quote((SCENARIO / "tests" / "probe.py").read_text(encoding="utf-8"))
-    for name in host_names:
-        host = testinfra.get_host(f"podman://{name}")
+    for host in hosts:
         host.check_output(f"sh -c {shlex.quote(f'printf %s {script} > /srv/probe.py')}")
         host.check_output("systemd-run --unit=probe /usr/bin/python3 /srv/probe.py 9200 9201")
         host.check_output("timeout 10 sh -c 'until ss -Hltn | grep -q :9201; do sleep 0.1; done'")
     yield
-    for name in host_names:
-        testinfra.get_host(f"podman://{name}").run("systemctl stop probe")
+    for host in hosts:
+        host.run("systemctl stop probe")
 
 
 class Answer:
@@ -561,26 +559,23 @@ def test_no_warning_of_nginx(host) -> None:
 # --- changes
 
 
-def pids(host_names) -> list[str]:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def pids(hosts) -> list[str]:
     return [host.check_output("systemctl show --property MainPID nginx") for host in hosts]
 
 
-def test_what_nginx_refuses_replaces_nothing(play, host_names) -> None:
-    before = pids(host_names)
+def test_what_nginx_refuses_replaces_nothing(play, hosts) -> None:
+    before = pids(hosts)
     headers = json.dumps({"nginx_security_headers": {"X-Bad": "$nonsense"}})
     done = play(ROLE_PLAYBOOK, "--extra-vars", headers)
-    assert [row["failed"] for row in done.recap.values()] == [1] * len(host_names), done.output
+    assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
     assert re.search(r'Module failed: [^\n]*\[emerg\] \S+ unknown "nonsense" variable', " ".join(done.output.split()))
-    assert pids(host_names) == before
-    for name in host_names:
-        host = testinfra.get_host(f"podman://{name}")
+    assert pids(hosts) == before
+    for host in hosts:
         assert "nonsense" not in host.file("/etc/nginx/conf.d/fastapi.conf").content_string
         assert ask(host, "https://orders.example.com/health").header("X-Frame-Options") == "SAMEORIGIN"
 
 
-def test_what_others_put_beside_is_checked_too(play, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_what_others_put_beside_is_checked_too(play, hosts) -> None:
     for host in hosts:
         host.check_output("sh -c 'echo \"upstream fastapi-orders { server 127.0.0.1:1; }\" > /etc/nginx/conf.d/a.conf'")
     try:
@@ -594,9 +589,8 @@ def test_what_others_put_beside_is_checked_too(play, host_names) -> None:
 
 
 @pytest.fixture
-def legacy(host_names):
+def legacy(hosts):
     """A server that was there before, by hand, under the name that it is given."""
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
 
     def serve(text: str, path: str = "/etc/nginx/conf.d/legacy.conf") -> None:
         for host in hosts:
@@ -611,11 +605,10 @@ def legacy(host_names):
 
 
 @pytest.mark.parametrize("mode", [[], ["--check"]])
-def test_a_name_that_somebody_else_serves_is_refused(play, host_names, wait_for, legacy, mode) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_name_that_somebody_else_serves_is_refused(play, hosts, wait_for, legacy, mode) -> None:
     legacy("server { listen 80; server_name legacy.example.com; return 200 legacy; }")
     apps = [{"name": "late", "server_names": ["legacy.example.com"], "bind": "127.0.0.1:9200"}]
-    before = pids(host_names)
+    before = pids(hosts)
     done = play(ROLE_PLAYBOOK, *mode, "--extra-vars", json.dumps({"nginx_apps": apps}))
     assert [row["failed"] for row in done.recap.values()] == [1] * len(hosts), done.output
     said = " ".join(done.output.split())
@@ -627,12 +620,11 @@ def test_a_name_that_somebody_else_serves_is_refused(play, host_names, wait_for,
             lambda host=host: ask(host, "http://legacy.example.com/").body == "legacy", 5, "the legacy server answers"
         )
         assert ask(host, "https://orders.example.com/health").status == 200
-    assert pids(host_names) == before
+    assert pids(hosts) == before
 
 
-def test_a_name_that_comes_in_by_another_file_is_refused_before_the_reload(play, host_names, wait_for, legacy) -> None:
+def test_a_name_that_comes_in_by_another_file_is_refused_before_the_reload(play, hosts, wait_for, legacy) -> None:
     """Only nginx itself knows what a file includes."""
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
     for host in hosts:
         host.check_output("mkdir /etc/nginx/sites")
     legacy("server { listen 80; server_name legacy.example.com; return 200 legacy; }", "/etc/nginx/sites/legacy")
@@ -655,8 +647,7 @@ def test_a_name_that_is_added_later_is_found(play, host_names, legacy) -> None:
     assert "server_name probe.example.com on port 80" in " ".join(done.output.split())
 
 
-def test_a_hand_made_configuration_is_not_replaced_unasked(play, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_hand_made_configuration_is_not_replaced_unasked(play, hosts) -> None:
     theirs = "server { listen 8081; server_name theirs.example.com; return 200 theirs; }"
     for host in hosts:
         host.check_output(f"sed -i 's|^    include conf.d/|    {theirs}\\n&|' /etc/nginx/nginx.conf")
@@ -678,9 +669,8 @@ def test_a_hand_made_configuration_is_not_replaced_unasked(play, host_names) -> 
     assert play(ROLE_PLAYBOOK).changed() == 0
 
 
-def test_a_reload_that_fails_is_told(play, host_names) -> None:
+def test_a_reload_that_fails_is_told(play, hosts) -> None:
     """nginx -t does not mind an address in use, and systemctl reload does not tell of it."""
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
     for host in hosts:
         host.check_output("systemd-run --unit=squatter /usr/bin/python3 -m http.server --bind 127.0.0.1 8010")
         host.check_output("timeout 10 sh -c 'until ss -Hltn | grep -q :8010; do sleep 0.1; done'")
@@ -703,9 +693,8 @@ def test_what_cannot_work_is_refused_before_anything(play, host_names) -> None:
     assert "app a: tls has a certificate and no key: set tls.key or tls.key_content" in " ".join(done.output.split())
 
 
-def test_maintenance_and_back(play, host_names, wait_for) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
-    before = pids(host_names)
+def test_maintenance_and_back(play, hosts, wait_for) -> None:
+    before = pids(hosts)
     for host in hosts:
         host.check_output("cp -a /etc/nginx /srv/before")
     done = play(ROLE_PLAYBOOK, "--extra-vars", json.dumps({"nginx_maintenance": True, "nginx_log_format": "combined"}))
@@ -741,11 +730,10 @@ def test_maintenance_and_back(play, host_names, wait_for) -> None:
         )
     assert play(ROLE_PLAYBOOK).changed() == 0
     # Reloaded, not restarted.
-    assert pids(host_names) == before
+    assert pids(hosts) == before
 
 
-def test_an_app_that_is_gone_leaves_nothing_and_the_others_stay(play, host_names, scenario_apps) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_an_app_that_is_gone_leaves_nothing_and_the_others_stay(play, hosts, scenario_apps) -> None:
     apps = [{"name": "probe", "server_names": ["probe.example.com"], "bind": "127.0.0.1:9200"}]
     key = hosts[0].file("/etc/nginx/fastapi/tls/orders.key").content_string.splitlines()[1]
     done = play(ROLE_PLAYBOOK, "--diff", "-vvv", "--extra-vars", json.dumps({"nginx_apps": apps}))
@@ -764,8 +752,7 @@ def test_an_app_that_is_gone_leaves_nothing_and_the_others_stay(play, host_names
         assert ask(host, "https://orders.example.com/health").status == 200
 
 
-def test_a_stopped_nginx_is_started(play, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_stopped_nginx_is_started(play, hosts) -> None:
     for host in hosts:
         host.check_output("systemctl disable --now nginx")
     done = play(ROLE_PLAYBOOK)
@@ -780,8 +767,7 @@ def test_a_stopped_nginx_is_started(play, host_names) -> None:
 
 
 @pytest.mark.parametrize("mode", [[], ["--check"]])
-def test_a_port_that_is_taken_is_refused_before_anything(play, host_names, mode) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_port_that_is_taken_is_refused_before_anything(play, hosts, mode) -> None:
     for host in hosts:
         host.check_output("systemctl stop nginx")
         host.check_output("systemd-run --unit=squatter /usr/bin/python3 -m http.server 80")
@@ -796,9 +782,8 @@ def test_a_port_that_is_taken_is_refused_before_anything(play, host_names, mode)
     assert re.search(r"taken is port 80 by process \d+ \(python3\S*\) of user root", " ".join(done.output.split()))
 
 
-def test_a_killed_nginx_comes_back(host_names, wait_for) -> None:
-    for name in host_names:
-        host = testinfra.get_host(f"podman://{name}")
+def test_a_killed_nginx_comes_back(hosts, wait_for) -> None:
+    for host in hosts:
         master = host.check_output("systemctl show --property MainPID --value nginx")
         host.check_output(f"kill -9 {master}")
         wait_for(
@@ -828,8 +813,7 @@ def test_selinux_asks_for_its_tools(play, host_names) -> None:
     assert "policycoreutils" in done.output
 
 
-def test_a_firewalld_that_runs_is_asked(play, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_firewalld_that_runs_is_asked(play, hosts) -> None:
     for host in hosts:
         host.check_output("systemd-run --unit=firewalld sleep 120")
     try:

@@ -119,9 +119,8 @@ def state(host: testinfra.host.Host) -> str:
 
 
 @pytest.mark.parametrize("group", sorted(groups()))
-def test_refused_with_no_change(group, play, converge_playbook, host_names) -> None:
+def test_refused_with_no_change(group, play, converge_playbook, hosts) -> None:
     variables, cases = groups()[group]
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
     before = [state(host) for host in hosts]
     done = play(converge_playbook, "--extra-vars", json.dumps(variables), ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     assert done.status != 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import testinfra
 from test_options import identification
 
 MOVED = {"file": "/var/lib/ops/s.sock", "username": "moved", "password": "s3cr3t-of-moved%"}
@@ -54,9 +53,8 @@ def test_reload_finds_it(host) -> None:
     assert running(host)
 
 
-def test_a_move_of_the_socket(play, converge_playbook, host_names) -> None:
+def test_a_move_of_the_socket(play, converge_playbook, hosts) -> None:
     """Checked, made, made again, and back; also where a run was cut off before supervisord's restart."""
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
     variables = ["--extra-vars", json.dumps({"supervisor_unix_http_server": MOVED})]
     before = [host.check_output("supervisorctl pid") for host in hosts]
     refused = play(converge_playbook, *variables)
@@ -98,8 +96,7 @@ def test_a_move_of_the_socket(play, converge_playbook, host_names) -> None:
     assert (again.status, again.changed()) == (0, 0), again.output
 
 
-def test_a_changed_login_alone(play, converge_playbook, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_changed_login_alone(play, converge_playbook, hosts) -> None:
     other = {"file": "/run/supervisor/options.sock", "username": "ops", "password": "another"}
     for variables in (["--extra-vars", json.dumps({"supervisor_unix_http_server": other})], []):
         done = play(converge_playbook, *variables)

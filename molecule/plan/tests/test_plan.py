@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 
 Plans = Callable[[], dict[str, dict[str, Any]]]
 SITE = "asgiops.fastapi_host.site"
@@ -82,11 +81,6 @@ DRIFTS = {
     "a unit at boot": ("systemctl disable nginx", "nginx", "unit nginx: not enabled"),
     "a unit": ("systemctl stop nginx", "nginx", "unit nginx: not running"),
 }
-
-
-@pytest.fixture(scope="module")
-def hosts(host_names) -> list[testinfra.host.Host]:
-    return [testinfra.get_host(f"podman://{name}") for name in host_names]
 
 
 @pytest.fixture(scope="module")

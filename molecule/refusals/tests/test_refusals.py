@@ -5,30 +5,23 @@ from __future__ import annotations
 import copy
 import json
 import re
-import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
-import testinfra
-
-PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def source(tmp_path) -> Path:
+def source(tmp_path, example_app) -> Path:
     """A copy of the example app, to break."""
-    place = tmp_path / "app"
-    shutil.copytree(PROJECT / "examples" / "app", place, ignore=shutil.ignore_patterns("__pycache__"))
-    return place
+    return example_app(tmp_path / "app")
 
 
 @pytest.fixture
-def refused(play, converge_playbook, host_names, scenario_apps):
+def refused(play, converge_playbook, hosts, scenario_apps):
     """Runs the site with a changed app; returns its output, once it is sure that the old version serves on."""
 
     def run(**changes) -> str:
-        hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
         before = [_version(host) for host in hosts]
         app = {**copy.deepcopy(scenario_apps[0]), **changes}
         done = play(converge_playbook, "--extra-vars", json.dumps({"fastapi_apps": [app]}))
@@ -101,24 +94,23 @@ def test_a_small_archive_that_fills_a_disk(refused, source) -> None:
         {"repo": "/srv/orders.git", "version": "--upload-pack=touch /root/marker"},
     ],
 )
-def test_a_command_for_git(refused, host_names, changes) -> None:
+def test_a_command_for_git(refused, hosts, changes) -> None:
     said = refused(source=changes)
     assert re.search(r"source\.(repo|version) is '[^']*marker", said)
-    for name in host_names:
-        assert not testinfra.get_host(f"podman://{name}").file("/root/marker").exists
+    for host in hosts:
+        assert not host.file("/root/marker").exists
 
 
-def test_port_in_use(refused, host_names) -> None:
-    for name in host_names:
-        host = testinfra.get_host(f"podman://{name}")
+def test_port_in_use(refused, hosts) -> None:
+    for host in hosts:
         listener = "import socket,time; s=socket.create_server(('0.0.0.0', 8123)); time.sleep(120)"
         host.check_output(f'systemd-run --unit=squatter python3 -c "{listener}"')
         host.check_output("sh -c 'until ss -Hltn | grep -q :8123; do sleep 0.1; done'")
     try:
         said = refused(bind="127.0.0.1:8123")
     finally:
-        for name in host_names:
-            testinfra.get_host(f"podman://{name}").run("systemctl stop squatter")
+        for host in hosts:
+            host.run("systemctl stop squatter")
     assert "port 8123 is in use by a process of the user root" in said
 
 
@@ -140,7 +132,7 @@ def test_unknown_variable_of_an_app(refused) -> None:
     assert "app orders: unknown variable worker_clas; did you mean worker_class?" in refused(worker_clas="asgi")
 
 
-def test_a_crash_at_start_says_why_and_shows_no_secret(play, converge_playbook, host_names, scenario_apps, source):
+def test_a_crash_at_start_says_why_and_shows_no_secret(play, converge_playbook, hosts, scenario_apps, source):
     """What no check finds, since only a start runs the lifespan: here the old version is lost, and put back after."""
     main = source / "orders" / "main.py"
     crash = "    raise RuntimeError('no database, key ' + os.environ['ORDERS_API_KEY'])\n    app.state.settings"
@@ -155,8 +147,8 @@ def test_a_crash_at_start_says_why_and_shows_no_secret(play, converge_playbook, 
     assert "s3cr3t-never-shown" not in done.output
     good = play(converge_playbook)
     assert good.status == 0, good.output
-    for name in host_names:
-        assert _version(testinfra.get_host(f"podman://{name}"))["version"]
+    for host in hosts:
+        assert _version(host)["version"]
 
 
 def test_secret_in_a_failing_check_does_not_show(refused, source) -> None:

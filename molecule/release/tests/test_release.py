@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import testinfra
 
 PORTS = {"folder": 8001, "archive": 8002, "address": 8003, "repository": 8004}
 APPS = "/opt/fastapi/apps"
@@ -47,8 +46,7 @@ def test_the_clone_is_roots_alone(host) -> None:
     assert (clone.user, clone.mode) == ("root", 0o700)
 
 
-def test_a_new_version_restarts_its_app_alone_and_old_releases_go(play, converge_playbook, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_new_version_restarts_its_app_alone_and_old_releases_go(play, converge_playbook, hosts) -> None:
     before = [host.check_output("supervisorctl pid folder") for host in hosts]
     old = [host.check_output(f"readlink {APPS}/repository/current") for host in hosts]
     variables = ("--extra-vars", "app_version=v2", "--extra-vars", "release_keep=1")
@@ -69,9 +67,9 @@ def test_a_wrong_checksum_is_refused(play, converge_playbook, scenario_apps) -> 
     assert "has the digest sha256:" in " ".join(done.output.split())
 
 
-def test_an_unknown_version_is_refused(play, converge_playbook, host_names) -> None:
+def test_an_unknown_version_is_refused(play, converge_playbook, hosts) -> None:
     done = play(converge_playbook, "--extra-vars", "app_version=v99")
     assert done.status != 0
     assert "source.version is 'v99': /srv/orders.git has no such tag, branch or commit" in " ".join(done.output.split())
-    for name in host_names:
-        assert version(testinfra.get_host(f"podman://{name}"), "repository") == "2.0.0"
+    for host in hosts:
+        assert version(host, "repository") == "2.0.0"

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 from _slotted import (  # noqa: F401
-    APP,
     DEPLOY,
+    RELEASES,
     ROLLBACK,
     ask,
-    hosts_fixture,
     is_clean,
     ledger,
     live_slot,
     pids,
     run_fixture,
+    served,
     source_fixture,
     start_load,
     stop_load,
@@ -197,7 +197,6 @@ def test_the_next_good_one_works_again(good) -> None:
 
 # Deploys that are cut off
 
-RELEASES = "ls -A /opt/fastapi/apps/orders/releases"
 # The source is there, and then what the lock says.
 STAGES = ["fetched", "plan", "configure", "start", "promote", "finalize"]
 # What makes a stage last, so that it is seen.
@@ -210,7 +209,9 @@ class Deploy:
 
     def __init__(self, hosts, variables: dict[str, str], stage: str) -> None:
         self.hosts, self.stage = hosts, stage
-        self.releases = [host.check_output(RELEASES) for host in hosts]
+        # With what is only on its way, which is hidden.
+        self.look = f"ls -A {RELEASES}"
+        self.releases = [host.check_output(self.look) for host in hosts]
         hooks = {HOOKS[stage]: PAUSE} if stage in HOOKS else {}
         command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], DEPLOY]
         self.process = subprocess.Popen(
@@ -226,7 +227,7 @@ class Deploy:
         while time.monotonic() < deadline:
             for host, releases in zip(self.hosts, self.releases, strict=True):
                 if self.stage == "fetched":
-                    is_there = host.check_output(RELEASES) != releases
+                    is_there = host.check_output(self.look) != releases
                 else:
                     is_there = f'"stage": "{self.stage}"' in host.run("cat /opt/fastapi/apps/orders/deploy.lock").stdout
                 if is_there:
@@ -253,12 +254,6 @@ def start(hosts):
     yield call
     for deploy in started:
         deploy.kill()
-
-
-def served(host) -> str:
-    """The version that is served; empty when none is."""
-    done = host.run(f"curl --silent --fail --max-time 2 --header Host:{APP} http://127.0.0.1/version")
-    return json.loads(done.stdout)["version"] if done.rc == 0 else ""
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -6,7 +6,6 @@ import copy
 import json
 
 import pytest
-import testinfra
 
 SECRETS = ["s3cr3t-key-of-orders", "s3cr3t-key-of-shop"]
 GREETING = 'Good "morning", it\'s 100% $HOME; #1 — ü'
@@ -114,9 +113,9 @@ def test_environment_is_roots_and_not_writable(host) -> None:
 
 
 def test_a_changed_secret_restarts_its_app_alone_and_does_not_show(
-    play, converge_playbook, host_names, scenario_apps
+    play, converge_playbook, hosts, scenario_apps
 ) -> None:
-    before = {name: _pids(testinfra.get_host(f"podman://{name}")) for name in host_names}
+    before = [_pids(host) for host in hosts]
     apps = copy.deepcopy(scenario_apps)
     apps[0]["secrets"]["ORDERS_API_KEY"] = "another-s3cr3t"
     # At the highest verbosity a person would use, and with a diff, of which the environment is a part.
@@ -124,10 +123,10 @@ def test_a_changed_secret_restarts_its_app_alone_and_does_not_show(
     assert done.status == 0, done.output
     assert "(other secret content, not shown)" in done.output
     assert not [secret for secret in [*SECRETS, "another-s3cr3t"] if secret in done.output]
-    for name in host_names:
-        after = _pids(testinfra.get_host(f"podman://{name}"))
-        assert after["shop"] == before[name]["shop"]
-        assert after["orders"] != before[name]["orders"]
+    for host, was in zip(hosts, before, strict=True):
+        after = _pids(host)
+        assert after["shop"] == was["shop"]
+        assert after["orders"] != was["orders"]
 
 
 def _pids(host) -> dict[str, str]:

@@ -6,14 +6,11 @@ import contextlib
 import copy
 import json
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import testinfra
 
-PROJECT = Path(__file__).resolve().parents[3]
 SECRETS = ("s3cr3t-key-of-orders", "s3cr3t-key-of-shop")
 PLAYBOOK = "asgiops.fastapi_host.status"
 
@@ -51,10 +48,6 @@ BROKEN = {
 }
 
 
-def hosts(host_names) -> list[testinfra.host.Host]:
-    return [testinfra.get_host(f"podman://{name}") for name in host_names]
-
-
 @pytest.fixture(name="status")
 def status_fixture(play):
     """What the playbook shows: its lines, and all of its output. It never changes or fails, and shows no secret."""
@@ -75,7 +68,7 @@ def row_of(lines: list[str], host: str, process: str) -> list[str]:
     return re.split(r" {2,}", row.strip())
 
 
-def test_what_is_well(status, host_names) -> None:
+def test_what_is_well(status, hosts) -> None:
     lines = status()
     assert re.split(r" {2,}", lines[0]) == [
         "host",
@@ -88,8 +81,8 @@ def test_what_is_well(status, host_names) -> None:
         "restarts",
         "health",
     ]
-    assert len(lines) == 1 + 2 * len(host_names), lines
-    for host in hosts(host_names):
+    assert len(lines) == 1 + 2 * len(hosts), lines
+    for host in hosts:
         name = host.backend.name
         for app in ("orders", "shop"):
             _host, group, _process, state, since, pid, memory, restarts, health = row_of(lines, name, app)
@@ -106,26 +99,26 @@ def test_one_app(status, host_names) -> None:
     assert "NOT LOADED" in status("-e", "app=nosuchapp")[1]
 
 
-def test_a_restart_counts(status, host_names, wait_for) -> None:
-    for host in hosts(host_names):
+def test_a_restart_counts(status, host_names, hosts, wait_for) -> None:
+    for host in hosts:
         host.check_output("kill -9 $(supervisorctl pid shop)")
         wait_for(lambda host=host: "RUNNING" in host.run("supervisorctl status shop").stdout, 15, "shop runs")
     lines = status("-e", "app=shop")
-    assert [row_of(lines, name, "shop")[7] for name in host_names] == ["1"] * len(host_names)
+    assert [row_of(lines, name, "shop")[7] for name in host_names] == ["1"] * len(hosts)
 
 
-def test_an_app_that_hangs(status, host_names) -> None:
+def test_an_app_that_hangs(status, host_names, hosts) -> None:
     stop, go = ("pkill --signal STOP -u orders", "pkill --signal CONT -u orders")
-    for host in hosts(host_names):
+    for host in hosts:
         host.check_output(stop)
     try:
         lines = status("-e", "app=orders")
     finally:
-        for host in hosts(host_names):
+        for host in hosts:
             host.check_output(go)
     for name in host_names:
         assert row_of(lines, name, "orders")[8] == "no answer in 2 s: timed out"
-    assert len([line for line in lines if "all of its workers are busy or blocked" in line]) == len(host_names)
+    assert len([line for line in lines if "all of its workers are busy or blocked" in line]) == len(hosts)
 
 
 @contextlib.contextmanager
@@ -159,9 +152,9 @@ def json_free(text: str) -> str:
     return text.replace("'", "'\\''")
 
 
-def test_what_is_broken(status, host_names) -> None:
+def test_what_is_broken(status, host_names, hosts) -> None:
     with contextlib.ExitStack() as stack:
-        for host in hosts(host_names):
+        for host in hosts:
             stack.enter_context(broken(host))
         lines = status()
     assert "Bad key ********" in " ".join(lines)
@@ -174,9 +167,8 @@ def test_what_is_broken(status, host_names) -> None:
         assert row_of(lines, name, "orders")[8].startswith("200 in ")
 
 
-def test_a_broken_deploy_tells_the_same(play, status, converge_playbook, host_names, scenario_apps, tmp_path) -> None:
-    source = tmp_path / "app"
-    shutil.copytree(PROJECT / "examples" / "app", source, ignore=shutil.ignore_patterns("__pycache__"))
+def test_a_broken_deploy_tells_the_same(play, status, converge_playbook, scenario_apps, example_app, tmp_path) -> None:
+    source = example_app(tmp_path / "app")
     main = source / "orders" / "main.py"
     crash = "    open('/root/x')\n    app.state.settings"
     main.write_text(main.read_text(encoding="utf-8").replace("    app.state.settings", crash, 1), encoding="utf-8")
@@ -190,22 +182,22 @@ def test_a_broken_deploy_tells_the_same(play, status, converge_playbook, host_na
     assert good.status == 0, good.output
 
 
-def test_without_supervisord(status, host_names) -> None:
-    for host in hosts(host_names):
+def test_without_supervisord(status, host_names, hosts) -> None:
+    for host in hosts:
         host.check_output("systemctl stop supervisord")
     try:
         lines = status()
     finally:
-        for host in hosts(host_names):
+        for host in hosts:
             host.check_output("systemctl start supervisord")
     for name in host_names:
         assert row_of(lines, name, "-")[3] == "NOT RUNNING"
     assert "  Likely cause: The unit supervisord is stopped." in lines
 
 
-def test_supervisord_that_its_configuration_stops(status, host_names) -> None:
+def test_supervisord_that_its_configuration_stops(status, hosts) -> None:
     section = "[program:x]\\ncommand=/bin/true\\nuser=nosuchuser\\n"
-    for host in hosts(host_names):
+    for host in hosts:
         host.check_output(f"printf '{section}' > /etc/supervisord.d/x.ini && systemctl restart supervisord --no-block")
         host.check_output(
             "sh -c 'until systemctl show supervisord -p SubState | grep -q auto-restart; do sleep 0.1; done'"
@@ -213,18 +205,18 @@ def test_supervisord_that_its_configuration_stops(status, host_names) -> None:
     try:
         lines = status()
     finally:
-        for host in hosts(host_names):
+        for host in hosts:
             host.check_output("rm /etc/supervisord.d/x.ini && systemctl restart supervisord")
     found = [line for line in lines if "There is no user nosuchuser" in line and "Likely cause" in line]
-    assert len(found) == len(host_names), lines
+    assert len(found) == len(hosts), lines
 
 
 UNITS = ("/etc/systemd/system/supervisord.service", "/usr/lib/systemd/system/supervisord.service")
 
 
-def test_a_host_without_anything(status, host_names) -> None:
+def test_a_host_without_anything(status, hosts) -> None:
     """supervisord's units are hidden, as on a host on which nothing is installed."""
-    for host in hosts(host_names):
+    for host in hosts:
         host.check_output("systemctl stop supervisord")
         for unit in UNITS:
             host.check_output(f"mv {unit} {unit}.hidden")
@@ -232,8 +224,8 @@ def test_a_host_without_anything(status, host_names) -> None:
     try:
         lines = status()
     finally:
-        for host in hosts(host_names):
+        for host in hosts:
             for unit in UNITS:
                 host.check_output(f"mv {unit}.hidden {unit}")
             host.check_output("systemctl daemon-reload && systemctl start supervisord")
-    assert len([line for line in lines if "supervisord is not installed" in line]) == len(host_names), lines
+    assert len([line for line in lines if "supervisord is not installed" in line]) == len(hosts), lines

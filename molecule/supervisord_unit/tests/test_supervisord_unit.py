@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import testinfra
 
 ATTEMPTS = Path(__file__).parent / "attempts.py"
 
@@ -157,8 +156,7 @@ def test_a_longer_stop_restarts_nothing(host, sleeper, play, converge_playbook) 
     assert pid(host, "sleeper") == sleeper
 
 
-def test_a_sandbox_of_ones_own_is_put_over_the_roles(play, converge_playbook, host_names) -> None:
-    hosts = [testinfra.get_host(f"podman://{name}") for name in host_names]
+def test_a_sandbox_of_ones_own_is_put_over_the_roles(play, converge_playbook, hosts) -> None:
     sandbox = {"supervisord_unit_sandbox": {"PrivateTmp": "yes", "RestrictSUIDSGID": ""}}
     done = play(converge_playbook, "--extra-vars", json.dumps(sandbox))
     assert done.status == 0, done.output

@@ -80,7 +80,7 @@ def _rules(table: str) -> list[Rule]:
     return rules
 
 
-# What names a cause. Where a log shows more than one, the last one is told: what comes after a cause is its consequence
+# What names a cause. Where a log shows more than one, the last one is reported: what comes after a cause is its result
 # only if it is among GENERAL_RULES.
 RULES = _rules(r"""
 # supervisord could not start it
@@ -293,7 +293,7 @@ command daemon: ^exit status 0\b.*; (?:\S*/)?nginx\b(?!.*daemon off)
     program.
 """)
 
-# What tells that it failed, and only little of why: looked at in this order when no rule above applies.
+# What shows that it failed, and only little of why: looked at in this order when no rule above applies.
 GENERAL_RULES = _rules(r"""
 spawn start: ^(?!Exited too quickly|Bad exit code)(?P<error>.+)
     supervisord could not start it: {error}. -> Correct what supervisord names; see its own log for more.
@@ -344,7 +344,7 @@ health health: no answer
 health health: ^(?P<status>404|405)\b
     The app runs and knows no such path for its health ({status}). -> Set the app's health_path to one that it answers.
 health health: ^(?P<status>\d+)\b
-    The app runs and says itself that it is not well (status {status}). -> Its log tells why; if this answer is well,
+    The app runs and says itself that it is not well (status {status}). -> See its log for the reason; if this answer is right,
     set the app's health_status.
 unit supervisord: ShuttingDown|ConnectionLost
     supervisord is stopping or restarting right now. -> Look again in a moment.

@@ -86,12 +86,12 @@ def histories(log: str) -> dict[str, History]:
 
 
 def read_histories(supervisor: rpc.Supervisor, names: Iterable[Name]) -> dict[Name, History]:
-    """Those of the processes of which supervisord's log tells; nothing where it can't be read."""
+    """Those of the processes that supervisord's log names; nothing where it can't be read."""
     (log,) = supervisor.multicall([rpc.Call("readLog", (-status.MAIN_LOG_TAIL, 0))])
     if isinstance(log, rpc.Fault):
         return {}
     known, starts = histories(str(log)), bool(_INFO.search(str(log)))
-    # A name that two groups use tells nothing.
+    # A name that two groups use is ambiguous.
     uses = Counter(name.process for name in names)
     found = {name: known.get(name.process or "", History()) for name in names if uses[name.process] == 1}
     return found if starts else {name: History(None, endings=each.endings[-1:]) for name, each in found.items()}
