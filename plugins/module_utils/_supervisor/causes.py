@@ -344,8 +344,8 @@ health health: no answer
 health health: ^(?P<status>404|405)\b
     The app runs and knows no such path for its health ({status}). -> Set the app's health_path to one that it answers.
 health health: ^(?P<status>\d+)\b
-    The app runs and says itself that it is not well (status {status}). -> See its log for the reason; if this answer is right,
-    set the app's health_status.
+    The app runs and says itself that it is not well (status {status}). -> See its log for the reason; if this answer is
+    right, set the app's health_status.
 unit supervisord: ShuttingDown|ConnectionLost
     supervisord is stopping or restarting right now. -> Look again in a moment.
 unit supervisord: NoAnswer

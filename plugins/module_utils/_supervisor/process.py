@@ -293,7 +293,7 @@ class Execution:
         if job.action == "signal":
             done.signalled.append(job.name)
         elif job.action == "unload":
-            # Until it is loaded again, so that a failure in between is the present one.
+            # Until it is loaded again, so that a failure in between reports it as it is.
             done.removed.append(group)
         elif job.action == "load" and group in done.removed:
             done.removed.remove(group)
