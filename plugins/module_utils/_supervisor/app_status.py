@@ -131,14 +131,11 @@ def _facts(
 
 def _health_of(processes: Sequence[Process], checks: Sequence[HealthCheck]) -> dict[Name, Health]:
     """Of the processes that a check names; only what runs is asked, all at the same time."""
-    asked: dict[int, list[Name]] = {}
-    for number, check in enumerate(checks):
-        names = [process.name for process in processes if check.target in (process.name, Name(process.name.group))]
-        up = [process.name for process in processes if process.name in names and process.state == "RUNNING"]
-        if up:
-            asked[number] = up
-    answers = probe_all([checks[number] for number in asked])
-    return {name: answer for names, answer in zip(asked.values(), answers) for name in names}
+    up = [process.name for process in processes if process.state == "RUNNING"]
+    named = [(check, [name for name in up if check.target in (name, Name(name.group))]) for check in checks]
+    asked = [(check, names) for check, names in named if names]
+    answers = probe_all([check for check, _names in asked])
+    return {name: answer for (_check, names), answer in zip(asked, answers) for name in names}
 
 
 def probe_all(checks: Sequence[HealthCheck]) -> list[Health]:

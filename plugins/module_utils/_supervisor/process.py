@@ -184,7 +184,7 @@ class Job:
 
 # The call for an action, and the faults that do not matter: those of what is so already, and SPAWN_ERROR, after which
 # supervisord goes on trying, so that by now it may have started the program by itself.
-ACTIONS: dict[str, tuple[str, tuple[int, ...]]] = {
+CALLS: dict[str, tuple[str, tuple[int, ...]]] = {
     "stop": ("stopProcess", (rpc.NOT_RUNNING,)),
     "start": ("startProcess", (rpc.SPAWN_ERROR, rpc.ALREADY_STARTED)),
     "signal": ("signalProcess", ()),
@@ -272,14 +272,14 @@ class Execution:
     def _call(self, job: Job) -> Call:
         if not job.asks:
             return Call("getProcessInfo", (job.name.rpc,))
-        if job.name.process is None:
-            return Call(ACTIONS[job.action][0], (job.name.group,))
-        return Call(ACTIONS[job.action][0], (job.name.rpc, self.signal_name if job.action == "signal" else False))
+        # Without a wait for the end of a start or stop, which would stop the others.
+        of_program = (job.name.rpc, self.signal_name if job.action == "signal" else False)
+        return Call(CALLS[job.action][0], of_program if job.name.process else (job.name.group,))
 
     def _asked(self, job: Job, answer: Any) -> bool:
         """Takes the answer to an action; says whether the job has ended."""
         group, done = job.name.group, self.done
-        if isinstance(answer, Fault) and answer.code not in ACTIONS[job.action][1]:
+        if isinstance(answer, Fault) and answer.code not in CALLS[job.action][1]:
             if answer.code == rpc.STILL_RUNNING and not self._is_late(job):
                 # supervisord just started one again that had ended by itself.
                 for stop in job.after:
