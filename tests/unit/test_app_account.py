@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from _scratch_host import ScratchHost
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-# As on a host: without Ansible and without the collection's name.
+COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache" / "collections"
+# As on a host: without Ansible.
 RUNNER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from _host import account as _app_account
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import account as _app_account
 given = json.load(sys.stdin)
 _app_account.LOCK_SECONDS = given["lock_seconds"]
 try:
@@ -45,7 +45,7 @@ class Host(ScratchHost):
         return json.loads(self.run(*self.command(python), given=self.request(*accounts, **options)))
 
     def command(self, python: str = sys.executable) -> list[str]:
-        return [python, "-B", "-c", RUNNER, str(CHECKOUT / "plugins" / "module_utils")]
+        return [python, "-B", "-c", RUNNER, str(COLLECTIONS)]
 
     def request(self, *accounts: dict[str, Any], check_mode: bool = False, lock_seconds: float = 30) -> str:
         return json.dumps({"accounts": accounts, "check_mode": check_mode, "lock_seconds": lock_seconds})
@@ -358,7 +358,7 @@ def test_a_lock_that_is_held_is_named(host) -> None:
     assert host.entry("shop") == []
 
 
-def test_what_useradd_says_is_shown(host) -> None:
+def test_what_useradd_prints_is_shown(host) -> None:
     (host.etc / "passwd.lock").write_text(str(os.getpid()), encoding="ascii")
     text = host.settle(app("orders"))["msg"]
     assert text.startswith("app orders: the account orders could not be created: useradd: status 1: ")

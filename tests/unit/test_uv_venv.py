@@ -307,7 +307,7 @@ def test_the_cache_must_be_ones_own(host, tmp_path):
     ("changes", "words"),
     [
         ({"path": "venvs/orders"}, "path=venvs/orders is not an absolute path"),
-        ({"path": "/"}, "path=/ is no place"),
+        ({"path": "/"}, "path=/ is no path for an environment"),
         ({"keep": 0}, "keep=0 is too small"),
         ({"timeout": 0}, "timeout=0 is too small"),
         ({"extras": ("fast",)}, "extras and groups mean nothing with lock="),
