@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from _scratch_host import ScratchHost
 
-COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache" / "collections"
+CHECKOUT = Path(__file__).resolve().parents[2]
 # As on a host: without Ansible.
 RUNNER = """
 import json, sys
@@ -45,7 +45,7 @@ class Host(ScratchHost):
         return json.loads(self.run(*self.command(python), given=self.request(*accounts, **options)))
 
     def command(self, python: str = sys.executable) -> list[str]:
-        return [python, "-B", "-c", RUNNER, str(COLLECTIONS)]
+        return [python, "-B", "-c", RUNNER, str(CHECKOUT / ".cache" / "collections")]
 
     def request(self, *accounts: dict[str, Any], check_mode: bool = False, lock_seconds: float = 30) -> str:
         return json.dumps({"accounts": accounts, "check_mode": check_mode, "lock_seconds": lock_seconds})
