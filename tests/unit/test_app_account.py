@@ -358,7 +358,7 @@ def test_a_lock_that_is_held_is_named(host) -> None:
     assert host.entry("shop") == []
 
 
-def test_what_useradd_says_is_shown(host) -> None:
+def test_what_useradd_prints_is_shown(host) -> None:
     (host.etc / "passwd.lock").write_text(str(os.getpid()), encoding="ascii")
     text = host.settle(app("orders"))["msg"]
     assert text.startswith("app orders: the account orders could not be created: useradd: status 1: ")
