@@ -185,6 +185,13 @@ options:
         everybody may use it.
       - A change of this needs no new build.
     type: str
+  siblings:
+    description:
+      - A shell pattern of the links of other environments, for example of the app's other releases.
+      - Where one of them has the same fingerprint and is exactly as it was built, this one becomes a copy of it, which
+        takes neither uv nor a package index. The files are hard links, except those that name the environment's path.
+      - It plays no part with O(install_project), and where links are not possible the environment is built.
+    type: path
   keep:
     description:
       - How many complete builds stay, the published one included. A build that a running process uses is never
@@ -344,6 +351,7 @@ def main() -> None:
             "build_user": {"type": "str"},
             "launcher": {"type": "path"},
             "group": {"type": "str"},
+            "siblings": {"type": "path"},
             "keep": {"type": "int", "default": 2, "no_log": False},
             "timeout": {"type": "int", "default": 600},
         },

@@ -44,6 +44,8 @@ MARKERS = [
     ("platform_machine not in 'aarch64 ppc64le'", True),
     ("platform_machine not  in 'x86_64'", False),
     ("extra == 'fast'", False),
+    ("platform_version == '#1 SMP'", True),
+    ("platform_version == '#1 is ~= or'", False),
     ("implementation_name == 'cpython' and (python_version >= '3.13' or platform_system == 'Linux')", True),
 ]
 
@@ -86,6 +88,20 @@ def test_pylock_sets(marker, expected):
         "python_version < 'soon'",
         "sys_platform < 'linux'",
         "python_version ~= '3'",
+        # Python alone understands these.
+        "python_version is '3.12'",
+        "python_version ~= not '3.12'",
+        "'3.9' <= python_version <= '3.13'",
+        "not sys_platform == 'win32'",
+        "sys_platform == u'linux'",
+        "sys_platform == '\\x6cinux'",
+        "sys_platform == f'linux'",
+        "sys_platform == 'linux' # here",
+        "sys_platform.lower() == 'linux'",
+        "__import__('os').name == 'posix'",
+        "True",
+        "sys_platform == 'linux'\0",
+        "(" * 1000 + "sys_platform == 'linux'" + ")" * 1000,
     ],
 )
 def test_what_is_not_understood_is_an_error(marker):

@@ -228,6 +228,16 @@ def test_the_project_is_built_from_a_copy(host):
 
 
 @builds
+def test_an_environment_with_a_project_is_not_copied(host):
+    """The project's version may come from its version control, which is not in the fingerprint."""
+    host.write_project()
+    options = {"install_project": True, "siblings": host.venvs / "*"}
+    one, two = (host.build(path=host.venvs / name, **options) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    code = "lib/python*/site-packages/orders_app.py"
+    assert len({next(Path(each.build).glob(code)).stat().st_ino for each in (one, two)}) == 2
+
+
 def test_an_environment_inside_its_project(host):
     host.write_project()
     options = {"install_project": True, "path": host.app / "venv"}

@@ -53,6 +53,8 @@ class Stamp:
     added: Sequence[str]
     # What its bin/python leads to.
     interpreter: str = ""
+    # A digest of what lay in it.
+    contents: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,19 @@ def write_stamp(build: Path, stamp: Stamp) -> None:
         os.fsync(file.fileno())
     os.replace(fresh, build / STAMP)
     _sync_directory(build)
+
+
+@contextmanager
+def whole_or_not_there(build: Path) -> Iterator[None]:
+    """Begin a build anew, and whatever goes wrong, even an interruption, leave it only with its stamp."""
+    if build.exists():
+        # What an earlier run began, and did not finish.
+        remove_build(build)
+    try:
+        yield
+    finally:
+        if read_stamp(build) is None:
+            shutil.rmtree(build, ignore_errors=True)
 
 
 def published_at(build: Path) -> float | None:

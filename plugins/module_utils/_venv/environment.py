@@ -10,11 +10,11 @@ final path, stamped when complete, and published by renaming a link.
 
 from __future__ import annotations
 
+import glob
 import grp
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,9 +31,10 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds 
     installed_packages,
     make_readable,
     read_stamp,
-    remove_build,
+    whole_or_not_there,
     write_stamp,
 )
+from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.copies import can_copy, contents, copy_build
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.errors import Circumstances, explain
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.install import (
     Builder,
@@ -149,8 +150,8 @@ class _Run:
         reasons = self._reasons(wanted)
         if not reasons:
             return self._open_to_group(wanted)
-        _build, stamp = self._home_for(wanted)
-        missing = [] if stamp else self._missing_for_a_build()
+        build, stamp = self._home_for(wanted)
+        missing = [] if stamp or self._twin(build, wanted) else self._missing_for_a_build()
         if self.check_mode:
             return self._predict(wanted, reasons + missing)
         with self.path.locked(self.settings.timeout) as lock:
@@ -332,7 +333,7 @@ class _Run:
         self.path.sweep()
         build, stamp = self._home_for(wanted)
         warnings: list[str] = []
-        if stamp is None:
+        if stamp is None and not self._copy(build, wanted):
             plan = self._plan(wanted)
             warnings = [*plan.lock.warnings, *self._build(build, wanted, plan, lock)]
         access = self._access()
@@ -364,6 +365,34 @@ class _Run:
             if not stamp and build != self.path.published() and not in_use((), {build: None}):
                 return build, None
         raise VenvError(f"there are too many damaged builds beside {self.path.link}: remove some of them by hand")
+
+    def _twin(self, build: Path, wanted: WantedEnvironment) -> tuple[Path, Stamp] | None:
+        """A build of the same fingerprint beside another link, exactly as it was when it was completed."""
+        # What a project's build reads is not all in the fingerprint: its version may be version control's.
+        if not self.settings.siblings or self.settings.install_project:
+            return None
+        for path in sorted(glob.glob(self.settings.siblings)):
+            source = EnvironmentPath(path).published()
+            stamp = read_stamp(source) if source and can_copy(source, build) else None
+            if source is None or stamp is None or stamp.fingerprint != wanted.fingerprint:
+                continue
+            if not self._damage(source, stamp, wanted) and stamp.contents and contents(source) == stamp.contents:
+                return source, stamp
+        return None
+
+    def _copy(self, build: Path, wanted: WantedEnvironment) -> bool:
+        """Copy a twin, where there is one and links can be made to its files."""
+        twin = self._twin(build, wanted)
+        if twin is None:
+            return False
+        source, stamp = twin
+        with whole_or_not_there(build):
+            try:
+                copy_build(source, build, stamp.contents)
+            except OSError:
+                return False
+            write_stamp(build, replace(stamp, build=str(build), contents=contents(build)))
+        return True
 
     def _plan(self, wanted: WantedEnvironment) -> Plan:
         settings = self.settings
@@ -423,10 +452,7 @@ class _Run:
 
     def _build(self, build: Path, wanted: WantedEnvironment, plan: Plan, lock: int) -> list[str]:
         """Returns warnings."""
-        if build.exists():
-            # What an earlier run began, and did not finish.
-            remove_build(build)
-        with self.path.scratch() as scratch:
+        with whole_or_not_there(build), self.path.scratch() as scratch:
             try:
                 builder = Builder(self.settings, scratch, build, lock)
                 python = builder.install(plan, self.path)
@@ -435,10 +461,6 @@ class _Run:
                 return builder.warnings
             except RunError as error:
                 raise self._failure(error, wanted) from error
-            finally:
-                # Whatever went wrong, even an interruption: only a stamped build stays.
-                if read_stamp(build) is None:
-                    shutil.rmtree(build, ignore_errors=True)
 
     def _stamp(self, build: Path, wanted: WantedEnvironment, plan: Plan, python: str) -> Stamp:
         return Stamp(
@@ -449,6 +471,7 @@ class _Run:
             packages=installed_packages(build),
             added=[item.name for item in plan.additions],
             interpreter=python,
+            contents=contents(build),
         )
 
     def _failure(self, error: RunError, wanted: WantedEnvironment) -> VenvError:

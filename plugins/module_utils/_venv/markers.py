@@ -9,25 +9,42 @@ tell what a lock installs here, this small evaluator answers. What it does not u
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
 from collections.abc import Collection, Mapping
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
-Release = tuple[int, ...]
 Value = Union[str, Collection[str]]
 
 VERSION_VARIABLES = frozenset({"python_version", "python_full_version", "implementation_version"})
 
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<string>'[^']*'|"[^"]*")
-      | (?P<operator>===|==|~=|!=|<=|>=|<|>|\bnot\s+in\b|\bin\b)
-      | (?P<word>[A-Za-z_][A-Za-z0-9_.]*)
-      | (?P<bracket>[()])
-    )""",
-    re.VERBOSE,
-)
+# A marker is read as an expression of Python: strings stay as they are, two operators get other words, and what has a
+# meaning in Python alone has none.
+_TOKEN = re.compile(r"""'[^']*'|"[^"]*"|===|~=|\bis\b|#""")
+_IN_PYTHON = {"===": "==", "~=": " is "}
+_OPERATORS = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Is: "~=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "===": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _RELEASE = re.compile(r"\s*v?(\d+(?:\.\d+)*)")
+_PLAIN_RELEASE = re.compile(r"\s*\d+(\.\d+)*(\.\*)?\s*")
 _SPECIFIER = re.compile(r"\s*(===|==|~=|!=|<=|>=|<|>)\s*(\S+)\s*$")
 
 
@@ -44,7 +61,12 @@ def applies(marker: str, environment: Mapping[str, Value]) -> bool:
     """Whether a marker holds in an environment; an empty marker does."""
     if not marker.strip():
         return True
-    return _Parser(marker, environment).parse()
+    try:
+        return _holds(ast.parse(_TOKEN.sub(_in_python, marker.strip()), mode="eval").body, environment)
+    except MarkerError as error:
+        raise MarkerError(f"the marker {marker!r} is not understood: {error}") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise MarkerError(f"the marker {marker!r} is not understood") from error
 
 
 def satisfies(version: str, specifiers: str) -> bool:
@@ -58,138 +80,76 @@ def satisfies(version: str, specifiers: str) -> bool:
     return True
 
 
-def _release(version: str) -> Release:
+def _in_python(found: re.Match[str]) -> str:
+    token = found.group()
+    if token[0] in "'\"":
+        return token
+    if token not in _IN_PYTHON:
+        raise MarkerError(f"{token!r} has no meaning in it")
+    return _IN_PYTHON[token]
+
+
+def _holds(node: ast.expr, environment: Mapping[str, Value]) -> bool:
+    if isinstance(node, ast.BoolOp):
+        results = [_holds(each, environment) for each in node.values]
+        return all(results) if isinstance(node.op, ast.And) else any(results)
+    if not isinstance(node, ast.Compare) or len(node.ops) != 1:
+        raise MarkerError("it is more than comparisons")
+    sides = node.left, node.comparators[0]
+    left, right = (_operand(side, environment) for side in sides)
+    word = _OPERATORS.get(type(node.ops[0]))
+    if word is None:
+        raise MarkerError("it has an operator of Python's")
+    if word in ("in", "not in"):
+        return _contains(left, right) == (word == "in")
+    if not isinstance(left, str) or not isinstance(right, str):
+        raise MarkerError("it compares a set")
+    if any(isinstance(side, ast.Name) and side.id in VERSION_VARIABLES for side in sides):
+        return _compare_versions(left, word, right)
+    if word not in ("==", "!="):
+        raise MarkerError("it orders what is not a version")
+    return _ORDER[word](left, right)
+
+
+def _operand(node: ast.expr, environment: Mapping[str, Value]) -> Value:
+    if isinstance(node, ast.Name):
+        if node.id not in environment:
+            raise MarkerError(f"{node.id!r} is not known")
+        return environment[node.id]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        length = (node.end_col_offset or 0) - node.col_offset
+        # One that is longer in the text has an escape, a prefix or several parts, as only Python's have.
+        if length == len(node.value.encode()) + 2:
+            return node.value
+    raise MarkerError("it compares more than variables and strings")
+
+
+def _contains(left: Value, right: Value) -> bool:
+    if isinstance(right, str):
+        return str(left) in right
+    return canonical_name(str(left)) in {canonical_name(item) for item in right}
+
+
+def _compare_versions(left: str, word: str, right: str) -> bool:
+    if not _PLAIN_RELEASE.fullmatch(right):
+        raise MarkerError(f"{right!r} is not a plain version")
+    mine, wanted = _release(left), _release(right)
+    if right.strip().endswith(".*"):
+        if word not in ("==", "!="):
+            raise MarkerError(f"{word}{right} has no meaning")
+        return (mine[: len(wanted)] == wanted) == (word == "==")
+    # 3.12 and 3.12.0 are the same.
+    size = max(len(mine), len(wanted))
+    padded = [release + (0,) * (size - len(release)) for release in (mine, wanted)]
+    if word == "~=":
+        if len(wanted) < 2:
+            raise MarkerError(f"~={right} has no meaning")
+        return padded[0] >= padded[1] and mine[: len(wanted) - 1] == wanted[:-1]
+    return _ORDER[word](*padded)
+
+
+def _release(version: str) -> tuple[int, ...]:
     found = _RELEASE.match(version)
     if not found:
         raise MarkerError(f"{version!r} is not a version")
     return tuple(int(part) for part in found.group(1).split("."))
-
-
-def _is_plain_release(text: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d+)*(\.\*)?", text.strip()) is not None
-
-
-def _trimmed(release: Release) -> Release:
-    end = len(release)
-    while end > 1 and release[end - 1] == 0:
-        end -= 1
-    return release[:end]
-
-
-def _compare_versions(left: str, operator: str, right: str) -> bool:
-    if not _is_plain_release(right):
-        raise MarkerError(f"{right!r} is not a plain version")
-    mine, wanted = _release(left), _release(right)
-    if right.strip().endswith(".*"):
-        if operator not in ("==", "!="):
-            raise MarkerError(f"{operator}{right} has no meaning")
-        return (mine[: len(wanted)] == wanted) == (operator == "==")
-    if operator == "~=":
-        if len(wanted) < 2:
-            raise MarkerError(f"~={right} has no meaning")
-        return _trimmed(mine) >= _trimmed(wanted) and mine[: len(wanted) - 1] == wanted[:-1]
-    return _ORDER[operator](_trimmed(mine), _trimmed(wanted))
-
-
-_ORDER: Mapping[str, Callable[[Release, Release], bool]] = {
-    "==": lambda a, b: a == b,
-    "===": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
-
-
-class _Parser:
-    """Recursive descent over `or`, `and`, brackets and comparisons."""
-
-    def __init__(self, marker: str, environment: Mapping[str, Value]) -> None:
-        self.marker = marker
-        self.environment = environment
-        self.tokens = self._tokens(marker)
-        self.position = 0
-
-    def parse(self) -> bool:
-        result = self._either()
-        if self.position != len(self.tokens):
-            raise self._error()
-        return result
-
-    def _tokens(self, marker: str) -> list[tuple[str, str]]:
-        tokens: list[tuple[str, str]] = []
-        at = 0
-        text = marker.rstrip()
-        while at < len(text):
-            found = _TOKEN.match(text, at)
-            if not found or found.lastgroup is None:
-                raise self._error()
-            tokens.append((found.lastgroup, found.group(found.lastgroup)))
-            at = found.end()
-        return tokens
-
-    def _error(self) -> MarkerError:
-        return MarkerError(f"the marker {self.marker!r} is not understood")
-
-    def _next_is(self, kind: str, text: str) -> bool:
-        if self.position < len(self.tokens) and self.tokens[self.position] == (kind, text):
-            self.position += 1
-            return True
-        return False
-
-    def _take(self, *kinds: str) -> tuple[str, str]:
-        if self.position >= len(self.tokens) or self.tokens[self.position][0] not in kinds:
-            raise self._error()
-        self.position += 1
-        return self.tokens[self.position - 1]
-
-    def _either(self) -> bool:
-        result = self._both()
-        while self._next_is("word", "or"):
-            result = self._both() or result
-        return result
-
-    def _both(self) -> bool:
-        result = self._one()
-        while self._next_is("word", "and"):
-            result = self._one() and result
-        return result
-
-    def _one(self) -> bool:
-        if self._next_is("bracket", "("):
-            result = self._either()
-            if not self._next_is("bracket", ")"):
-                raise self._error()
-            return result
-        left, left_variable = self._operand()
-        operator = " ".join(self._take("operator")[1].split())
-        right, right_variable = self._operand()
-        if operator in ("in", "not in"):
-            return self._contains(left, right) == (operator == "in")
-        return self._compare(left, operator, right, left_variable or right_variable)
-
-    def _operand(self) -> tuple[Value, str | None]:
-        kind, text = self._take("string", "word")
-        if kind == "string":
-            return text[1:-1], None
-        if text not in self.environment:
-            raise MarkerError(f"the marker {self.marker!r} uses {text!r}, which is not known")
-        return self.environment[text], text
-
-    @staticmethod
-    def _contains(left: Value, right: Value) -> bool:
-        if isinstance(right, str):
-            return str(left) in right
-        return canonical_name(str(left)) in {canonical_name(item) for item in right}
-
-    def _compare(self, left: Value, operator: str, right: Value, variable: str | None) -> bool:
-        if not isinstance(left, str) or not isinstance(right, str):
-            raise self._error()
-        if variable in VERSION_VARIABLES:
-            return _compare_versions(left, operator, right)
-        if operator in ("==", "==="):
-            return left == right
-        if operator == "!=":
-            return left != right
-        raise MarkerError(f"the marker {self.marker!r} orders what is not a version")

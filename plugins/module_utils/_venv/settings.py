@@ -52,6 +52,7 @@ class EnvironmentSettings:
     build_user: str = ""
     launcher: str = ""
     group: str = ""
+    siblings: str = ""
     keep: int = 2
     timeout: int = 600
 
@@ -83,7 +84,7 @@ class EnvironmentSettings:
 
 def validate(settings: EnvironmentSettings) -> tuple[Requirement, ...]:
     """Refuse options that can't be right, whatever the host looks like; returns the additions."""
-    for option in ("path", "python", "uv", "lock", "ca_bundle", "wheelhouse", "cache_dir", "launcher"):
+    for option in ("path", "python", "uv", "lock", "ca_bundle", "wheelhouse", "cache_dir", "launcher", "siblings"):
         value = getattr(settings, option)
         if value and not os.path.isabs(value):
             raise VenvError(f"{option}={value} is not an absolute path: write it from / on")
