@@ -25,7 +25,6 @@ from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.markers
     satisfies,
 )
 
-FORMATS = ("requirements", "pylock", "uv")
 _STRONG_HASHES = ("sha256", "sha384", "sha512")
 
 _HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
@@ -187,21 +186,17 @@ def _logical_lines(text: str) -> Iterable[tuple[int, str]]:
     """Lines with continuations joined and comments dropped, each with the number at which it starts."""
     pending: list[str] = []
     start = 1
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate([*text.splitlines(), ""], 1):
         if not pending:
             start = number
         line = re.sub(r"(^|\s)#.*$", "", raw).rstrip()
-        continued = line.endswith("\\")
-        pending.append(line[:-1] if continued else line)
-        if continued:
+        pending.append(line.removesuffix("\\"))
+        if line.endswith("\\"):
             continue
         joined = " ".join(" ".join(pending).split())
         pending = []
         if joined:
             yield start, joined
-    joined = " ".join(" ".join(pending).split())
-    if joined:
-        yield start, joined
 
 
 def _read_option(number: int, line: str, warnings: list[str]) -> None:
