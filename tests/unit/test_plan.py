@@ -152,3 +152,23 @@ def test_supervisors_role_leaves_the_restart_to_that_of_its_unit() -> None:
 )
 def test_an_app_in_one_line(found: dict[str, Any], summary: str) -> None:
     assert _plan.app_summary("orders", {**FOUND, **found}) == summary
+
+
+def test_an_apps_releases_take_their_environments_from_each_other() -> None:
+    base = {"group": "orders"}
+    role = _roles.Role(
+        "release",
+        fastapi_base_dir="/opt/fastapi",
+        __release_app={"name": "orders", "lock": "uv.lock"},
+        __release_files={"environment": base},
+        __release_revision="3f786850e387550fdab836ed7e6dc881de23001b",
+    )
+    settings = role.value("__release_environment")
+    assert settings.items() >= base.items()
+    place = Path(settings["path"])
+    assert place.name == "venv"
+    assert place.match(settings["siblings"])
+    options = _roles.Role("python_venv", python_venv_settings=settings).value("__python_venv_environment")
+    task = (_roles.ROLES / "python_venv" / "tasks" / "venv.yml").read_text()
+    assert options["siblings"] == settings["siblings"]
+    assert "\n    siblings: " in task

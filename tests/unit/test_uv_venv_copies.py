@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import _roles
 import pytest
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.builds import STAMP
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._venv.environment import VenvError
@@ -275,23 +274,3 @@ def test_a_copy_that_was_killed_is_begun_anew(host, first):
     build = Path(host.release("2", **GONE).build)
     assert build == left
     assert output_of(build / "bin" / "alpha") == "alpha"
-
-
-def test_an_apps_releases_are_siblings():
-    base = {"group": "orders"}
-    role = _roles.Role(
-        "release",
-        fastapi_base_dir="/opt/fastapi",
-        __release_app={"name": "orders", "lock": "uv.lock"},
-        __release_files={"environment": base},
-        __release_revision="3f786850e387550fdab836ed7e6dc881de23001b",
-    )
-    settings = role.value("__release_environment")
-    assert settings.items() >= base.items()
-    place = Path(settings["path"])
-    assert place.name == "venv"
-    assert place.match(settings["siblings"])
-    options = _roles.Role("python_venv", python_venv_settings=settings).value("__python_venv_environment")
-    task = (_roles.ROLES / "python_venv" / "tasks" / "venv.yml").read_text()
-    assert options["siblings"] == settings["siblings"]
-    assert "\n    siblings: " in task
