@@ -26,7 +26,7 @@ MODULE = "asgiops.fastapi_host.host_plan"
 
 class ActionModule(ActionBase):
     _requires_connection = True
-    _VALID_ARGS = frozenset({"host", "roles", "apps"})
+    _VALID_ARGS = frozenset({"host", "roles", "apps", "connect_timeout"})
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
@@ -41,7 +41,8 @@ class ActionModule(ActionBase):
         except (_serving.ServingError, _source.SourceError) as error:
             raise AnsibleActionFail(str(error)) from error
         request = json.dumps({"roles": wanted_roles, "apps": wanted_apps}, default=str)
-        answer = self._execute_module(MODULE, {"request": request}, task_vars=self._variables)
+        arguments = {"request": request, "connect_timeout": self._task.args.get("connect_timeout", 0)}
+        answer = self._execute_module(MODULE, arguments, task_vars=self._variables)
         result.update(answer)
         if not answer.get("failed"):
             result.update(self._in_words(answer["found"], wanted_roles))

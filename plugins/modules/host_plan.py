@@ -37,6 +37,10 @@ options:
     type: list
     elements: dict
     default: []
+  connect_timeout:
+    description: How many seconds a supervisord that is being restarted gets to answer.
+    type: float
+    default: 0
   request:
     description: Set by the action plugin, what is wanted, as JSON. It has secrets in it.
     type: str
@@ -114,13 +118,15 @@ def main() -> None:
                 "default": [],
             },
             "apps": {"type": "list", "elements": "dict", "default": []},
+            "connect_timeout": {"type": "float", "default": 0},
             "request": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
     )
     if module.params["request"] is None:
         module.fail_json(msg="the action plugin of this module did not run: call it as asgiops.fastapi_host.host_plan")
-    found = compare(json.loads(module.params["request"]), module.tmpdir if module.check_mode else "")
+    scratch = module.tmpdir if module.check_mode else ""
+    found = compare(json.loads(module.params["request"]), scratch, module.params["connect_timeout"])
     module.exit_json(changed=False, found=found)
 
 

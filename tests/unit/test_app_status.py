@@ -280,6 +280,8 @@ def test_supervisord_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mo
 def test_strays_are_of_this_supervisord_only(own_daemon: Daemon) -> None:
     own_daemon.program("web", SERVE)
     own_daemon.start()
+    # Before, it is a copy of supervisord without the mark.
+    own_daemon.starts("web", 1)
     pid = own_daemon.pids()["web"]
     table = host.ProcessTable()
     assert pid not in [each for pids in table.strays(own_daemon.pid, own_daemon.url).values() for each in pids]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _supervisor_daemon import Daemon, daemon_fixture, own_daemon_fixture, shared_daemon_fixture  # noqa: F401
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._host import plan
 from ansible_collections.asgiops.fastapi_host.plugins.module_utils._supervisor import rpc
 
@@ -65,6 +66,30 @@ def test_programs_of_a_supervisord_that_does_not_run(folder: Path, monkeypatch: 
     monkeypatch.setattr(plan, "CONNECTION", nowhere)
     (text,) = plan.of_role(wanted(folder, programs=["sleeper"])).texts
     assert "none.sock" in text
+
+
+def in_place(folder: Path, **more: Any) -> dict[str, Any]:
+    wanted = {"current": str(folder / "current"), "venv": "", "environment": {}, **more}
+    return {**app(folder), "in_place": {"directories": [], "files": [], "links": [], "purge": [], **wanted}}
+
+
+def test_a_program_that_is_starting_differs(folder: Path, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart of supervisord nobody knows yet whether it will run."""
+    monkeypatch.setattr(plan, "CONNECTION", daemon.connection(connect_timeout=0))
+    daemon.program("x", startsecs=60)
+    daemon.start()
+    wanted = in_place(folder)
+    del wanted["slots"]
+    assert "program x: STARTING" in plan.of_app({**wanted, "release_directories": []}).texts
+
+
+def test_a_supervisord_that_is_being_restarted_gets_time(
+    folder: Path, own_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "CONNECTION", own_daemon.connection(connect_timeout=0))
+    own_daemon.start(wait=False)
+    request = {"roles": {"supervisor": wanted(folder, programs=[])}, "apps": {}}
+    assert plan.compare(request, connect_timeout=10)["roles"]["supervisor"]["texts"] == []
 
 
 def app(folder: Path, **source: Any) -> dict[str, Any]:

@@ -77,12 +77,15 @@ class Differences:
     source: str = ""
 
 
-def compare(request: Mapping[str, Any], scratch: str = "") -> dict[str, Any]:
+def compare(request: Mapping[str, Any], scratch: str = "", connect_timeout: float = 0) -> dict[str, Any]:
     """The differences of all roles and apps by their names.
 
     request has C(roles) and C(apps), each a mapping by name; scratch is a directory for a clone where the one of the
-    host must not change, as in check mode.
+    host must not change, as in check mode. A supervisord that was just restarted gets connect_timeout seconds.
     """
+    if connect_timeout:
+        with contextlib.suppress(rpc.SupervisorError):
+            rpc.connect(replace(CONNECTION, connect_timeout=connect_timeout)).close()
     return {
         kind: {name: vars(look(wanted, scratch)) for name, wanted in request[kind].items()}
         for kind, look in (("roles", of_role), ("apps", of_app))
@@ -188,7 +191,12 @@ def _programs(names: list[str], state: str, prune: bool = False) -> list[str]:
     if result.get("skipped_reason"):
         return [str(result["skipped_reason"])]
     actions = ("added", "updated", "removed", "started", "restarted", "stopped")
-    return [f"program {name}: to be {action}" for action in actions for name in result[action]]
+    starting = [each for each in result["processes"] if state == "started" and each["state"] == "STARTING"]
+    return [
+        *(f"program {name}: to be {action}" for action in actions for name in result[action]),
+        # Whether it will run is not known yet: who applies the plan waits for it.
+        *(f"program {each['name']}: STARTING" for each in starting),
+    ]
 
 
 def _sentences(look: Callable[[], list[str]]) -> list[str]:
